@@ -1,0 +1,166 @@
+"""From a :class:`~costmodel.specs.model.ModelSpec` to the transformers config of the same architecture.
+
+The inverse of the family files in :mod:`costmodel.families`: what they read, this writes. Fields that change
+neither a shape nor a run time keep the defaults of the transformers class. One function a family.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from transformers import PreTrainedConfig, Qwen2_5_VLConfig, Qwen3VLConfig
+
+from costmodel.errors import UnknownKeyError, UnsupportedArchitectureError
+from costmodel.specs.images import SmartResize
+from costmodel.specs.model import ConnectorSpec, DecoderSpec, ModelSpec, VisionSpec
+
+__all__ = ["hf_config"]
+
+# In a small vocabulary they take its last ids; elsewhere the class defaults stay.
+_SPECIAL_TOKENS = ("vision_start_token_id", "vision_end_token_id", "video_token_id", "image_token_id")
+
+
+def hf_config(
+    model: ModelSpec,
+    *,
+    text_layers: int | None = None,
+    vision_blocks: int | None = None,
+    full_attention_blocks: int | None = None,
+) -> PreTrainedConfig:
+    """Build the transformers config that has a model's architecture.
+
+    Parameters
+    ----------
+    model
+        Architecture.
+    text_layers
+        Decoder layers to keep (``None``: all; 0 is possible).
+    vision_blocks
+        Vision blocks to keep (``None``: all; 0 is possible). Each deepstack merger reads a block of its own, so
+        that no more of them are kept than blocks.
+    full_attention_blocks
+        How many of the kept vision blocks see the whole image, where the model has blocks with window attention
+        (``None``: the model's own share, rounded down); ignored by other models.
+
+    Returns
+    -------
+    PreTrainedConfig
+        The config of the whole model, with ``vision_config`` and ``text_config``.
+
+    Raises
+    ------
+    UnsupportedArchitectureError
+        If the architecture is beyond what the family's transformers class builds.
+    """
+    if model.family not in _WRITERS:
+        raise UnknownKeyError("family", model.family, _WRITERS)
+    if model.vision is None or model.connector is None or model.image_rule is None:
+        raise UnsupportedArchitectureError(
+            "vision", "nothing", f"a vision tower, as family {model.family} has"
+        )
+    depth = model.vision.num_layers if vision_blocks is None else vision_blocks
+    layers = model.decoder.num_layers if text_layers is None else text_layers
+    vision = _vision(model.vision, model.connector, model.image_rule, depth)
+    config = _WRITERS[model.family](model, vision, _text(model.decoder, layers), full_attention_blocks)
+    first_free = model.decoder.vocab_size - len(_SPECIAL_TOKENS)
+    for offset, name in enumerate(_SPECIAL_TOKENS):
+        setattr(config, name, min(getattr(config, name), first_free + offset))
+    return config
+
+
+def _qwen3_vl(
+    model: ModelSpec, vision: dict[str, Any], text: dict[str, Any], full_attention_blocks: int | None
+) -> PreTrainedConfig:
+    if model.vision is None or model.connector is None:
+        raise UnsupportedArchitectureError("vision", "nothing", "a vision tower")
+    attention = model.decoder.layers[0].attention
+    mergers = sum(entry.count for entry in model.connector.projections if entry.name == "deepstack_merger")
+    vision["num_position_embeddings"] = model.vision.position_embeddings
+    vision["deepstack_visual_indexes"] = _spread(mergers, vision["depth"])
+    half = attention.head_dim // 2
+    text["head_dim"] = attention.head_dim
+    text["attention_bias"] = attention.qkv_bias
+    # Interleaved: height and width take every third frequency each, time what is left.
+    text["rope_parameters"] = _rope([half - 2 * (half // 3), half // 3, half // 3], mrope_interleaved=True)
+    return Qwen3VLConfig(
+        vision_config=vision, text_config=text, tie_word_embeddings=model.decoder.tied_embeddings
+    )
+
+
+def _qwen2_5_vl(
+    model: ModelSpec, vision: dict[str, Any], text: dict[str, Any], full_attention_blocks: int | None
+) -> PreTrainedConfig:
+    if model.vision is None:
+        raise UnsupportedArchitectureError("vision", "nothing", "a vision tower")
+    attention = model.decoder.layers[0].attention
+    if attention.q_size != model.decoder.hidden_size:
+        raise UnsupportedArchitectureError(
+            "hidden_size", str(model.decoder.hidden_size), f"num_heads · head_dim, here {attention.q_size}"
+        )
+    sides = {group.attention.window for group in model.vision.blocks if group.attention.window is not None}
+    depth = vision["depth"]
+    full = sum(group.count for group in model.vision.blocks if group.attention.window is None)
+    kept = full * depth // model.vision.num_layers if full_attention_blocks is None else full_attention_blocks
+    vision["fullatt_block_indexes"] = _spread(kept, depth)
+    for side in sides:
+        vision["window_size"] = side * model.vision.patch_size
+    half = attention.head_dim // 2
+    rest = half - half // 4
+    text["rope_parameters"] = _rope([half // 4, rest // 2, rest - rest // 2])
+    return Qwen2_5_VLConfig(
+        vision_config=vision, text_config=text, tie_word_embeddings=model.decoder.tied_embeddings
+    )
+
+
+def _vision(
+    vision: VisionSpec, connector: ConnectorSpec, image_rule: SmartResize, depth: int
+) -> dict[str, Any]:
+    """Fields that both vision towers have."""
+    block = vision.blocks[0]
+    return {
+        "depth": depth,
+        "hidden_size": vision.hidden_size,
+        "intermediate_size": block.mlp.intermediate_size,
+        "num_heads": block.attention.num_heads,
+        "in_channels": vision.in_channels,
+        "patch_size": vision.patch_size,
+        "temporal_patch_size": vision.temporal_patch_size,
+        "spatial_merge_size": image_rule.merge_size,
+        "out_hidden_size": connector.projections[0].linears[-1].out_features,
+    }
+
+
+def _text(decoder: DecoderSpec, layers: int) -> dict[str, Any]:
+    """Fields that both decoders have."""
+    layer = decoder.layers[0]
+    return {
+        "vocab_size": decoder.vocab_size,
+        "hidden_size": decoder.hidden_size,
+        "intermediate_size": layer.mlp.intermediate_size,
+        "num_hidden_layers": layers,
+        "num_attention_heads": layer.attention.num_heads,
+        "num_key_value_heads": layer.attention.num_kv_heads,
+        "max_position_embeddings": decoder.max_context_tokens,
+        # Ids of text tokens may lie beyond a small vocabulary, and no run needs them.
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
+
+
+def _rope(sections: list[int], **extra: bool) -> dict[str, Any]:
+    return {"rope_type": "default", "mrope_section": sections, **extra}
+
+
+def _spread(count: int, depth: int) -> list[int]:
+    """``count`` different block indexes, each the last of an equal share of the depth."""
+    kept = min(count, depth)
+    return [math.ceil((index + 1) * depth / kept) - 1 for index in range(kept)]
+
+
+_WRITERS: dict[str, Callable[[ModelSpec, dict[str, Any], dict[str, Any], int | None], PreTrainedConfig]] = {
+    "qwen2_5_vl": _qwen2_5_vl,
+    "qwen3_vl": _qwen3_vl,
+}
