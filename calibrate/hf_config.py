@@ -38,10 +38,10 @@ def hf_config(
     text_layers
         Decoder layers to keep (``None``: all; 0 is possible).
     vision_blocks
-        Vision blocks to keep (``None``: all; 0 is possible). Each deepstack merger reads a block of its own, so
-        that no more of them are kept than blocks.
+        Vision blocks to keep (``None``: all; 0 is possible). Each deepstack merger reads a block of its
+        own, so that no more of them are kept than blocks.
     full_attention_blocks
-        How many of the kept vision blocks see the whole image, where the model has blocks with window attention
+        How many of the kept vision blocks see the whole image, where the model has window attention too
         (``None``: the model's own share, rounded down); ignored by other models.
 
     Returns
