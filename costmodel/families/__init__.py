@@ -1,0 +1,64 @@
+"""Model families: one small file each, from a checkpoint's config to a :class:`~costmodel.specs.model.ModelSpec`.
+
+A family file has ``MODEL_TYPES`` (values of the config's ``model_type``) and ``read(config, image_settings, name)``.
+Adding a family is adding its file here and its module to ``_MODULES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from costmodel.errors import ConfigError, UnsupportedArchitectureError
+from costmodel.families import qwen2_5_vl, qwen3_vl
+from costmodel.families.reader import ConfigReader
+from costmodel.specs.model import ModelSpec
+
+__all__ = ["read_config", "supported_model_types"]
+
+_MODULES = (qwen2_5_vl, qwen3_vl)
+_READERS = {model_type: module.read for module in _MODULES for model_type in module.MODEL_TYPES}
+
+
+def supported_model_types() -> tuple[str, ...]:
+    """Every ``model_type`` that some family reads."""
+    return tuple(sorted(_READERS))
+
+
+def read_config(
+    config: Mapping[str, Any], *, name: str, image_settings: Mapping[str, Any] | None = None, source: str = ""
+) -> ModelSpec:
+    """Read a checkpoint's config.
+
+    Parameters
+    ----------
+    config
+        The content of ``config.json``.
+    name
+        Name to give the model.
+    image_settings
+        The content of ``preprocessor_config.json``, where there is one.
+    source
+        Where the config comes from.
+
+    Raises
+    ------
+    UnsupportedArchitectureError
+        If no family covers the config's ``model_type``.
+    ConfigError
+        If a field is missing or unusable; the message names its path.
+    """
+    reader = ConfigReader(config)
+    model_type = reader.text("model_type")
+    if model_type not in _READERS:
+        supported = ", ".join(supported_model_types())
+        raise UnsupportedArchitectureError("model_type", repr(model_type), f"one of {supported}")
+    settings = None if image_settings is None else ConfigReader(image_settings, "preprocessor_config")
+    try:
+        return _READERS[model_type](reader, settings, name=name, source=source)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "config"
+        raise ConfigError(where, repr(first.get("input"))[:60], first["msg"]) from None

@@ -1,0 +1,42 @@
+"""Image settings shared by the Qwen-VL families: patches of a fixed size, merged 2x2, resized within an area."""
+
+from __future__ import annotations
+
+from costmodel.errors import ConfigError
+from costmodel.families.reader import ConfigReader
+from costmodel.specs.images import SmartResize
+
+__all__ = ["read_smart_resize"]
+
+
+def read_smart_resize(
+    vision: ConfigReader, settings: ConfigReader | None, *, min_pixels: int, max_pixels: int
+) -> SmartResize:
+    """Image rule from ``preprocessor_config.json``; from the published limits where that file is absent.
+
+    The limits have two spellings: ``min_pixels``/``max_pixels``, and ``size.shortest_edge``/``size.longest_edge``,
+    which are areas in spite of their names.
+    """
+    patch_size = vision.integer("patch_size")
+    merge_size = vision.integer("spatial_merge_size", default=2)
+    if settings is not None:
+        _check_equal(settings, "patch_size", patch_size)
+        _check_equal(settings, "merge_size", merge_size)
+        if settings.has("size"):
+            size = settings.child("size")
+            min_pixels = size.integer("shortest_edge", default=min_pixels)
+            max_pixels = size.integer("longest_edge", default=max_pixels)
+        min_pixels = settings.integer("min_pixels", default=min_pixels)
+        max_pixels = settings.integer("max_pixels", default=max_pixels)
+    if min_pixels > max_pixels:
+        where = settings.path_of("max_pixels") if settings is not None else "max_pixels"
+        raise ConfigError(where, str(max_pixels), f"at least min_pixels {min_pixels}")
+    return SmartResize(
+        patch_size=patch_size, merge_size=merge_size, min_pixels=min_pixels, max_pixels=max_pixels
+    )
+
+
+def _check_equal(settings: ConfigReader, key: str, expected: int) -> None:
+    got = settings.integer(key, default=expected)
+    if got != expected:
+        raise ConfigError(settings.path_of(key), str(got), f"{expected}, as in the model config")

@@ -1,0 +1,98 @@
+"""Typed access to a ``config.json``: every error names the field's path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from costmodel.errors import ConfigError
+
+__all__ = ["ConfigReader"]
+
+# Larger than any dimension of a published model; a config beyond it is corrupt, not large.
+_LARGEST_INT = 2**31
+
+
+class ConfigReader:
+    """A mapping inside a config, together with its path.
+
+    Parameters
+    ----------
+    data
+        The mapping.
+    path
+        Dotted path of the mapping inside the file (empty at the top).
+    """
+
+    def __init__(self, data: Mapping[str, Any], path: str = "") -> None:
+        self._data = data
+        self.path = path
+
+    def path_of(self, key: str) -> str:
+        """Dotted path of a field."""
+        return f"{self.path}.{key}" if self.path else key
+
+    def has(self, key: str) -> bool:
+        """Whether the field is there and not null."""
+        return self._data.get(key) is not None
+
+    def child(self, key: str) -> ConfigReader:
+        """The mapping under ``key``.
+
+        Raises
+        ------
+        ConfigError
+            If it is missing or not a mapping.
+        """
+        value = self._data.get(key)
+        if not isinstance(value, Mapping):
+            raise ConfigError(self.path_of(key), _describe(value), "an object")
+        return ConfigReader(value, self.path_of(key))
+
+    def child_or_self(self, key: str) -> ConfigReader:
+        """The mapping under ``key``; this one where an older config keeps the fields at its top."""
+        return self.child(key) if self.has(key) else self
+
+    def integer(self, key: str, *, default: int | None = None, lowest: int = 1) -> int:
+        """An integer of at least ``lowest``."""
+        value = self._value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(self.path_of(key), _describe(value), "an integer")
+        if not lowest <= value <= _LARGEST_INT:
+            raise ConfigError(self.path_of(key), str(value), f"an integer from {lowest} to {_LARGEST_INT}")
+        return value
+
+    def boolean(self, key: str, *, default: bool | None = None) -> bool:
+        """True or false."""
+        value = self._value(key, default)
+        if not isinstance(value, bool):
+            raise ConfigError(self.path_of(key), _describe(value), "true or false")
+        return value
+
+    def text(self, key: str) -> str:
+        """A string."""
+        value = self._value(key, None)
+        if not isinstance(value, str):
+            raise ConfigError(self.path_of(key), _describe(value), "a string")
+        return value
+
+    def integers(self, key: str, *, lowest: int = 0) -> tuple[int, ...]:
+        """A list of integers of at least ``lowest``."""
+        value = self._value(key, None)
+        if not isinstance(value, list):
+            raise ConfigError(self.path_of(key), _describe(value), "a list of integers")
+        items = ConfigReader({str(i): item for i, item in enumerate(value)}, self.path_of(key))
+        return tuple(items.integer(str(i), lowest=lowest) for i in range(len(value)))
+
+    def _value(self, key: str, default: Any) -> Any:
+        value = self._data.get(key)
+        if value is not None:
+            return value
+        if default is None:
+            raise ConfigError(self.path_of(key), "nothing" if key not in self._data else "null", "a value")
+        return default
+
+
+def _describe(value: object) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text}" if len(text) <= 40 else f"{type(value).__name__} {text[:37]}..."

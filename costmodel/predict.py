@@ -1,0 +1,202 @@
+"""End-to-end latency of one configuration, stage by stage, with intervals."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodel import program
+from costmodel.errors import WorkloadError
+from costmodel.estimate import Estimate, total
+from costmodel.memory import Memory, memory_of
+from costmodel.ops import dtype_of
+from costmodel.pricing import Bound, Pricer
+from costmodel.profiles import EngineProfile, HardwareProfile
+from costmodel.program import Options
+from costmodel.quantity import Quantity
+from costmodel.specs.base import Frozen
+from costmodel.specs.images import ImageLayout
+from costmodel.specs.model import ModelSpec
+from costmodel.specs.workload import Workload
+
+__all__ = ["Latency", "Prediction", "predict"]
+
+# Context lengths at which a decode step is priced; exact for laws that are polynomials of degree 11 in the context.
+_DECODE_NODES = 6
+_PIXEL_BYTES = 4
+
+
+class Latency(Frozen):
+    """Stage times of a request, in seconds."""
+
+    preprocess_s: Quantity
+    encode_s: Quantity
+    prefill_s: Quantity
+    decode_s: Quantity
+    ttft_s: Quantity
+    tpot_s: Quantity
+    total_s: Quantity
+
+
+class Prediction(Frozen):
+    """What ``costmodel predict --format json`` prints."""
+
+    schema_version: int = 1
+    model: str
+    hardware: str
+    engine: str
+    dtype: str
+    interval: float
+    visual_tokens: tuple[int, ...]
+    prompt_tokens_total: int
+    output_tokens: int
+    latency: Latency
+    memory: Memory
+    bound: dict[str, Bound]
+    sources: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+@cache
+def _legendre(nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gauss-Legendre nodes and weights on [0, 1]."""
+    x, w = np.polynomial.legendre.leggauss(nodes)
+    return (x + 1) / 2, w / 2
+
+
+def predict(
+    model: ModelSpec,
+    hardware: HardwareProfile,
+    engine: EngineProfile,
+    workload: Workload,
+    *,
+    dtype: str = "bf16",
+    kv_dtype: str | None = None,
+    interval: float = 0.9,
+) -> Prediction:
+    """Predict the latency of a request.
+
+    Parameters
+    ----------
+    dtype
+        Number format of weights and activations, see :data:`costmodel.ops.DTYPES`.
+    kv_dtype
+        Number format of the KV cache; as ``dtype`` where not given.
+    interval
+        Probability that the intervals should hold.
+
+    Raises
+    ------
+    WorkloadError
+        If the workload does not fit the model (images on a text-only model, a prefix longer than the prompt).
+    ProfileError
+        If the device has no peak for the number format.
+    UnknownKeyError
+        If the number format is unknown.
+    """
+    if not 0 < interval < 1:
+        raise WorkloadError(f"interval is {interval}, expected a probability between 0 and 1, for example 0.9")
+    hardware.datasheet.flops_per_s(dtype_of(dtype).compute)
+    dtype_of(kv_dtype or dtype)
+    options = Options(dtype=dtype, kv_dtype=kv_dtype or dtype, fused=engine.fused)
+    slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype)
+    pricer = Pricer(hardware, engine, slices)
+    layouts = program.image_layouts(model, workload.images)
+    prompt = workload.prompt_tokens + sum(i.visual_tokens + i.extra_text_tokens for i in layouts)
+    if workload.cached_prefix_tokens >= prompt:
+        raise WorkloadError(
+            f"cached_prefix_tokens is {workload.cached_prefix_tokens}, expected fewer than the prompt's {prompt}"
+        )
+    estimates, bound = _stages(pricer, model, workload, layouts, prompt, options)
+    memory = memory_of(
+        model,
+        context_tokens=prompt + workload.output_tokens,
+        largest_pass_tokens=prompt - workload.cached_prefix_tokens,
+        patches=sum(layout.patches for layout in layouts),
+        batch=workload.batch,
+        options=options,
+        capacity_bytes=hardware.datasheet.memory_bytes,
+    )
+    _check_limits(pricer, model, workload, prompt, memory)
+    return Prediction(
+        model=model.name,
+        hardware=hardware.key,
+        engine=engine.key,
+        dtype=dtype,
+        interval=interval,
+        visual_tokens=tuple(layout.visual_tokens for layout in layouts),
+        prompt_tokens_total=prompt,
+        output_tokens=workload.output_tokens,
+        latency=_latency(estimates, workload.output_tokens, hardware.run_log_sd, interval),
+        memory=memory,
+        bound=bound,
+        sources=pricer.sources,
+        warnings=tuple(pricer.warnings),
+    )
+
+
+def _stages(
+    pricer: Pricer,
+    model: ModelSpec,
+    workload: Workload,
+    layouts: tuple[ImageLayout, ...],
+    prompt: int,
+    options: Options,
+) -> tuple[dict[str, Estimate], dict[str, Bound]]:
+    batch, cached = workload.batch, workload.cached_prefix_tokens
+    preprocess = program.preprocess(workload.images * batch, layouts * batch)
+    encode = program.encode(model, layouts, batch=batch, options=options)
+    prefill = program.prefill(
+        model, new_tokens=float(prompt - cached), cached_tokens=float(cached), batch=batch, options=options
+    )
+    steps = workload.output_tokens - 1
+    nodes, weights = _legendre(_DECODE_NODES)
+    # Step i attends to prompt + i tokens, i = 1…steps; the sum over i as an integral of the midpoint rule.
+    decode = program.decode_step(
+        model, context_tokens=prompt + 0.5 + steps * nodes, batch=batch, options=options
+    )
+    copied = sum(layout.resized_pixels for layout in layouts) * batch * 3 * _PIXEL_BYTES
+    estimates = {
+        "preprocess": pricer.preprocess(preprocess, copied),
+        "encode": pricer.stage(encode),
+        "prefill": pricer.stage(prefill),
+        "decode": pricer.stage(decode).averaged(weights * steps),
+    }
+    bound: dict[str, Bound] = {stage.name: pricer.bound(stage) for stage in (encode, prefill, decode)}
+    return estimates, bound
+
+
+def _latency(
+    estimates: dict[str, Estimate], output_tokens: int, run_log_sd: float, interval: float
+) -> Latency:
+    def quantity(estimate: Estimate) -> Quantity:
+        noisy = estimate.with_shared_error("run", run_log_sd)
+        return Quantity.from_log_sd(float(noisy.value_s), float(noisy.log_sd()), interval=interval)
+
+    ttft = total(estimates[name] for name in ("preprocess", "encode", "prefill"))
+    return Latency(
+        preprocess_s=quantity(estimates["preprocess"]),
+        encode_s=quantity(estimates["encode"]),
+        prefill_s=quantity(estimates["prefill"]),
+        decode_s=quantity(estimates["decode"]),
+        ttft_s=quantity(ttft),
+        tpot_s=quantity(estimates["decode"].scaled(1 / max(output_tokens - 1, 1))),
+        total_s=quantity(total([ttft, estimates["decode"]])),
+    )
+
+
+def _check_limits(
+    pricer: Pricer, model: ModelSpec, workload: Workload, prompt: int, memory: Memory
+) -> None:
+    context, limit = prompt + workload.output_tokens, model.decoder.max_context_tokens
+    if context > limit:
+        pricer.warn(f"context of {context} tokens is beyond the model's {limit}")
+    if not memory.fits:
+        missing = memory.total_bytes / memory.capacity_bytes
+        devices = math.ceil(missing)
+        pricer.warn(f"does not fit: needs {missing:.2f} times the device's memory, at least {devices} devices")
+    if workload.cached_prefix_tokens and workload.images:
+        pricer.warn("images are encoded in full: an encoder cache is not modelled")

@@ -1,0 +1,1 @@
+"""What is asked: a model's architecture and a workload."""
