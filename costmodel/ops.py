@@ -125,7 +125,15 @@ class ContextAttention:
     """
 
     kind: ClassVar[str] = "attention_context"
-    sizes: ClassVar[tuple[str, ...]] = ("batch", "q_len", "kv_len", "num_heads", "num_kv_heads", "head_dim", "window")
+    sizes: ClassVar[tuple[str, ...]] = (
+        "batch",
+        "q_len",
+        "kv_len",
+        "num_heads",
+        "num_kv_heads",
+        "head_dim",
+        "window",
+    )
     name: str
     batch: Num
     q_len: Num
@@ -369,7 +377,13 @@ class MoeExperts:
     @property
     def weight_bytes(self) -> Num:
         """Weights of the experts that are used."""
-        return dtype_of(self.dtype).weight_bytes * 3.0 * self.active_experts * self.hidden_size * self.intermediate_size
+        return (
+            dtype_of(self.dtype).weight_bytes
+            * 3.0
+            * self.active_experts
+            * self.hidden_size
+            * self.intermediate_size
+        )
 
     @property
     def bytes(self) -> Num:

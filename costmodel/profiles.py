@@ -90,6 +90,9 @@ class LawFit(Frozen):
         Spread of log(measured / predicted) over the rows of the fit.
     rows
         Rows that the fit used.
+    fitted_on
+        Shapes of those rows, by size of the operator: never scored again as held out; their range is the calibrated
+        one.
     """
 
     law: str
@@ -97,6 +100,17 @@ class LawFit(Frozen):
     covariance: tuple[tuple[FiniteFloat, ...], ...] = ()
     residual_log_sd: NonNegativeFloat
     rows: int = Field(ge=0)
+    fitted_on: dict[str, tuple[FiniteFloat, ...]] = {}
+
+    @property
+    def lowest(self) -> dict[str, float]:
+        """Smallest of each size that the fit used."""
+        return {name: min(values) for name, values in self.fitted_on.items() if values}
+
+    @property
+    def highest(self) -> dict[str, float]:
+        """Largest of each size that the fit used."""
+        return {name: max(values) for name, values in self.fitted_on.items() if values}
 
     @property
     def values(self) -> dict[str, float]:
