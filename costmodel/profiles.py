@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 from costmodel.errors import ProfileError, UnknownKeyError
+from costmodel.files import existing_file, read_bytes
 from costmodel.specs.base import Frozen
 
 __all__ = [
@@ -227,13 +228,11 @@ def load_engine(source: str | Path) -> EngineProfile:
 
 
 def _load(source: str | Path, *, kind: Literal["gpus", "engines"], label: str, cls: type[_P]) -> _P:
-    if str(source) in profile_keys(kind):
-        path = _ROOT / kind / f"{source}.json"
-    else:
-        path = Path(source)
-    if not path.is_file():
+    known = str(source) in profile_keys(kind)
+    path = existing_file(_ROOT / kind / f"{source}.json" if known else Path(source))
+    if path is None:
         raise UnknownKeyError(label, str(source), profile_keys(kind))
-    raw = path.read_bytes()
+    raw = read_bytes(path)
     _check_schema(raw, path)
     try:
         return cls.model_validate_json(raw)

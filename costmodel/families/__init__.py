@@ -1,12 +1,12 @@
-"""Model families: one small file each, from a checkpoint's config to a :class:`~costmodel.specs.model.ModelSpec`.
+"""Model families: one small file each, from a checkpoint's config to a ``ModelSpec``.
 
-A family file has ``MODEL_TYPES`` (values of the config's ``model_type``) and ``read(config, image_settings, name)``.
+A family file has ``MODEL_TYPES`` (values of the config's ``model_type``) and ``read(config, …)``.
 Adding a family is adding its file here and its module to ``_MODULES``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,7 +19,9 @@ from costmodel.specs.model import ModelSpec
 __all__ = ["read_config", "supported_model_types"]
 
 _MODULES = (qwen2_5_vl, qwen3_vl)
-_READERS = {model_type: module.read for module in _MODULES for model_type in module.MODEL_TYPES}
+_READERS: dict[str, Callable[..., ModelSpec]] = {
+    model_type: module.read for module in _MODULES for model_type in module.MODEL_TYPES
+}
 
 
 def supported_model_types() -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from costmodel.errors import ConfigError
-from costmodel.families.qwen_images import read_smart_resize
+from costmodel.families.qwen_images import check_equal, read_smart_resize
 from costmodel.families.reader import ConfigReader
 from costmodel.specs.model import (
     AttentionSpec,
@@ -26,28 +26,30 @@ _MIN_PIXELS, _MAX_PIXELS = 3_136, 12_845_056
 
 
 def read(config: ConfigReader, image_settings: ConfigReader | None, *, name: str, source: str) -> ModelSpec:
-    """Read a Qwen2.5-VL config: decoder fields at the top (hub files) or under ``text_config`` (newer saves)."""
-    vision = config.child("vision_config")
+    """Read a Qwen2.5-VL config: decoder fields at the top (older) or under ``text_config`` (newer files)."""
+    vision, decoder = config.child("vision_config"), _decoder(config)
+    check_equal(vision, "out_hidden_size", decoder.hidden_size, why="the hidden_size of the decoder")
     return ModelSpec(
         name=name,
         family="qwen2_5_vl",
         source=source,
         vision=_vision(vision),
         connector=_connector(vision),
-        decoder=_decoder(config),
+        decoder=decoder,
         image_rule=read_smart_resize(vision, image_settings, min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS),
     )
 
 
 def _vision(vision: ConfigReader) -> VisionSpec:
     hidden_size, num_heads = vision.integer("hidden_size"), vision.integer("num_heads")
+    head_dim = vision.quotient("hidden_size", "num_heads")
     depth, patch_size = vision.integer("depth"), vision.integer("patch_size")
+    token_size = patch_size * vision.integer("spatial_merge_size", default=2)
     full = {index for index in vision.integers("fullatt_block_indexes") if index < depth}
     window_size = vision.integer("window_size")
-    if window_size % patch_size:
-        raise ConfigError(
-            vision.path_of("window_size"), str(window_size), f"a multiple of patch_size {patch_size}"
-        )
+    if window_size % token_size:
+        expected = f"a multiple of patch_size · spatial_merge_size {token_size}"
+        raise ConfigError(vision.path_of("window_size"), str(window_size), expected)
 
     def blocks(count: int, window: int | None) -> LayerGroup:
         return LayerGroup(
@@ -55,7 +57,7 @@ def _vision(vision: ConfigReader) -> VisionSpec:
             attention=AttentionSpec(
                 num_heads=num_heads,
                 num_kv_heads=num_heads,
-                head_dim=hidden_size // num_heads,
+                head_dim=head_dim,
                 qkv_bias=True,
                 output_bias=True,
                 window=window,
@@ -96,28 +98,38 @@ def _connector(vision: ConfigReader) -> ConnectorSpec:
 
 def _decoder(config: ConfigReader) -> DecoderSpec:
     text = config.child_or_self("text_config")
-    hidden_size, num_heads = text.integer("hidden_size"), text.integer("num_attention_heads")
-    if hidden_size % num_heads:
-        raise ConfigError(
-            text.path_of("hidden_size"), str(hidden_size), f"a multiple of num_attention_heads {num_heads}"
+    text.quotient("num_attention_heads", "num_key_value_heads")
+    head_dim = text.quotient("hidden_size", "num_attention_heads")
+
+    def layers(count: int, window: int | None) -> LayerGroup:
+        return LayerGroup(
+            count=count,
+            attention=AttentionSpec(
+                num_heads=text.integer("num_attention_heads"),
+                num_kv_heads=text.integer("num_key_value_heads"),
+                head_dim=head_dim,
+                qkv_bias=True,
+                output_bias=False,
+                window=window,
+            ),
+            mlp=MlpSpec(intermediate_size=text.integer("intermediate_size"), gated=True, bias=False),
+            norm="rms_norm",
         )
-    layer = LayerGroup(
-        count=text.integer("num_hidden_layers"),
-        attention=AttentionSpec(
-            num_heads=num_heads,
-            num_kv_heads=text.integer("num_key_value_heads"),
-            head_dim=hidden_size // num_heads,
-            qkv_bias=True,
-            output_bias=False,
-        ),
-        mlp=MlpSpec(intermediate_size=text.integer("intermediate_size"), gated=True, bias=False),
-        norm="rms_norm",
-    )
+
     return DecoderSpec(
-        hidden_size=hidden_size,
+        hidden_size=text.integer("hidden_size"),
         vocab_size=text.integer("vocab_size"),
         tied_embeddings=config.boolean("tie_word_embeddings", default=False),
         final_norm="rms_norm",
-        layers=(layer,),
+        layers=tuple(layers(count, window) for count, window in _layer_counts(text) if count),
         max_context_tokens=text.integer("max_position_embeddings"),
     )
+
+
+def _layer_counts(text: ConfigReader) -> tuple[tuple[int, int | None], ...]:
+    """Count the layers that see everything, then those with a sliding window (no published size has any)."""
+    layers = text.integer("num_hidden_layers")
+    if not text.boolean("use_sliding_window", default=False) or not text.has("sliding_window"):
+        return ((layers, None),)
+    full = min(text.integer("max_window_layers", lowest=0), layers)
+    return (full, None), (layers - full, text.integer("sliding_window"))

@@ -1,8 +1,9 @@
-"""Qwen3-VL, dense: ViT with a learned position table and deepstack mergers, Qwen3 decoder (arXiv 2511.21631)."""
+"""Qwen3-VL, dense: ViT with a position table and deepstack mergers, Qwen3 decoder (arXiv 2511.21631)."""
 
 from __future__ import annotations
 
-from costmodel.families.qwen_images import read_smart_resize
+from costmodel.errors import ConfigError
+from costmodel.families.qwen_images import check_equal, read_smart_resize
 from costmodel.families.reader import ConfigReader
 from costmodel.specs.model import (
     AttentionSpec,
@@ -26,14 +27,15 @@ _MIN_PIXELS, _MAX_PIXELS = 65_536, 16_777_216
 
 def read(config: ConfigReader, image_settings: ConfigReader | None, *, name: str, source: str) -> ModelSpec:
     """Read a Qwen3-VL config."""
-    vision = config.child("vision_config")
+    vision, decoder = config.child("vision_config"), _decoder(config)
+    check_equal(vision, "out_hidden_size", decoder.hidden_size, why="the hidden_size of the decoder")
     return ModelSpec(
         name=name,
         family="qwen3_vl",
         source=source,
         vision=_vision(vision),
         connector=_connector(vision),
-        decoder=_decoder(config),
+        decoder=decoder,
         image_rule=read_smart_resize(vision, image_settings, min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS),
     )
 
@@ -45,7 +47,7 @@ def _vision(vision: ConfigReader) -> VisionSpec:
         attention=AttentionSpec(
             num_heads=num_heads,
             num_kv_heads=num_heads,
-            head_dim=hidden_size // num_heads,
+            head_dim=vision.quotient("hidden_size", "num_heads"),
             qkv_bias=True,
             output_bias=True,
         ),
@@ -64,7 +66,7 @@ def _vision(vision: ConfigReader) -> VisionSpec:
 
 
 def _connector(vision: ConfigReader) -> ConnectorSpec:
-    """The final merger normalises patches, each deepstack merger normalises merged ones."""
+    """Read the mergers: the final one normalises patches, each deepstack one normalises merged patches."""
     hidden_size = vision.integer("hidden_size")
     patches_per_token = vision.integer("spatial_merge_size", default=2) ** 2
     merged = hidden_size * patches_per_token
@@ -75,7 +77,7 @@ def _connector(vision: ConfigReader) -> ConnectorSpec:
     projections = [
         ProjectionSpec(name="merger", count=1, norm="layer_norm", norm_size=hidden_size, linears=linears)
     ]
-    if deepstack := len(vision.integers("deepstack_visual_indexes")):
+    if deepstack := _deepstack_mergers(vision):
         projections.append(
             ProjectionSpec(
                 name="deepstack_merger",
@@ -88,8 +90,18 @@ def _connector(vision: ConfigReader) -> ConnectorSpec:
     return ConnectorSpec(patches_per_token=patches_per_token, projections=tuple(projections))
 
 
+def _deepstack_mergers(vision: ConfigReader) -> int:
+    """Count the blocks whose output a merger of its own reads."""
+    indexes, depth = vision.integers("deepstack_visual_indexes"), vision.integer("depth")
+    if len(set(indexes)) != len(indexes) or any(index >= depth for index in indexes):
+        expected = f"different block indexes below depth {depth}"
+        raise ConfigError(vision.path_of("deepstack_visual_indexes"), str(list(indexes))[:40], expected)
+    return len(indexes)
+
+
 def _decoder(config: ConfigReader) -> DecoderSpec:
     text = config.child("text_config")
+    text.quotient("num_attention_heads", "num_key_value_heads")
     attention_bias = text.boolean("attention_bias", default=False)
     layer = LayerGroup(
         count=text.integer("num_hidden_layers"),

@@ -1,4 +1,4 @@
-"""Image settings shared by the Qwen-VL families: patches of a fixed size, merged 2x2, resized within an area."""
+"""Image settings of the Qwen-VL families: patches of a fixed size, merged, resized within an area."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from costmodel.errors import ConfigError
 from costmodel.families.reader import ConfigReader
 from costmodel.specs.images import SmartResize
 
-__all__ = ["read_smart_resize"]
+__all__ = ["check_equal", "read_smart_resize"]
 
 
 def read_smart_resize(
     vision: ConfigReader, settings: ConfigReader | None, *, min_pixels: int, max_pixels: int
 ) -> SmartResize:
-    """Image rule from ``preprocessor_config.json``; from the published limits where that file is absent.
+    """Read the rule of ``preprocessor_config.json``; the published limits hold where that file is absent.
 
-    The limits have two spellings: ``min_pixels``/``max_pixels``, and ``size.shortest_edge``/``size.longest_edge``,
+    The limits have two names: ``min_pixels``/``max_pixels``, and ``size.shortest_edge``/``.longest_edge``,
     which are areas in spite of their names.
     """
     patch_size = vision.integer("patch_size")
     merge_size = vision.integer("spatial_merge_size", default=2)
     if settings is not None:
-        _check_equal(settings, "patch_size", patch_size)
-        _check_equal(settings, "merge_size", merge_size)
+        check_equal(settings, "patch_size", patch_size, why="as in the model config")
+        check_equal(settings, "merge_size", merge_size, why="as in the model config")
         if settings.has("size"):
             size = settings.child("size")
             min_pixels = size.integer("shortest_edge", default=min_pixels)
@@ -36,7 +36,8 @@ def read_smart_resize(
     )
 
 
-def _check_equal(settings: ConfigReader, key: str, expected: int) -> None:
-    got = settings.integer(key, default=expected)
+def check_equal(config: ConfigReader, key: str, expected: int, *, why: str) -> None:
+    """Refuse a field that is there and has another value than the one that follows from elsewhere."""
+    got = config.integer(key, default=expected)
     if got != expected:
-        raise ConfigError(settings.path_of(key), str(got), f"{expected}, as in the model config")
+        raise ConfigError(config.path_of(key), str(got), f"{expected}, {why}")

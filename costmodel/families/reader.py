@@ -62,6 +62,13 @@ class ConfigReader:
             raise ConfigError(self.path_of(key), str(value), f"an integer from {lowest} to {_LARGEST_INT}")
         return value
 
+    def quotient(self, key: str, by: str) -> int:
+        """One integer field divided by another, which must divide it."""
+        value, divisor = self.integer(key), self.integer(by)
+        if value % divisor:
+            raise ConfigError(self.path_of(key), str(value), f"a multiple of {by} {divisor}")
+        return value // divisor
+
     def boolean(self, key: str, *, default: bool | None = None) -> bool:
         """True or false."""
         value = self._value(key, default)

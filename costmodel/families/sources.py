@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from costmodel.errors import ConfigError, InputError, UnknownKeyError
 from costmodel.families import read_config
+from costmodel.files import existing_file, read_bytes
 from costmodel.specs.model import ModelSpec
 
 __all__ = ["load_model", "preset_names"]
@@ -43,35 +44,33 @@ def load_model(source: str | Path) -> ModelSpec:
     text = str(source)
     if text in preset_names():
         return _read_spec(_PRESETS / f"{text.replace('/', '--')}.json")
-    path = Path(source)
-    if path.is_dir():
-        path = path / "config.json"
-    if not path.is_file():
+    path = existing_file(Path(source), inside="config.json")
+    if path is None:
         raise UnknownKeyError("model", text, preset_names())
     content = _read_json(path)
     if "family" in content and "decoder" in content:
         return _read_spec(path)
-    settings = path.parent / "preprocessor_config.json"
+    settings = existing_file(path.parent / "preprocessor_config.json")
     return read_config(
         content,
-        name=path.parent.name if path.name == "config.json" else path.stem,
-        image_settings=_read_json(settings) if settings.is_file() else None,
+        name=path.resolve().parent.name if path.name == "config.json" else path.stem,
+        image_settings=None if settings is None else _read_json(settings),
         source=path.name,
     )
 
 
 def _read_spec(path: Path) -> ModelSpec:
     try:
-        return ModelSpec.model_validate_json(path.read_bytes())
+        return ModelSpec.model_validate_json(read_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "model"
         raise ConfigError(where, repr(first.get("input"))[:60], f"{first['msg']} (in {path.name})") from None
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path.name}: not a JSON file ({error})") from None
     if not isinstance(content, dict):

@@ -95,8 +95,8 @@ class ImageLayout(Frozen):
 class SmartResize(Frozen):
     """Resize to multiples of ``patch_size * merge_size`` within an area, keeping the aspect ratio.
 
-    The rule of ``Qwen2VLImageProcessor`` (Qwen2-VL, Qwen2.5-VL, Qwen3-VL), arXiv 2409.12191, section 2.1. Python's
-    ``round`` rounds halves to even there, so it does here.
+    The rule of ``Qwen2VLImageProcessor`` (Qwen2-VL, Qwen2.5-VL, Qwen3-VL), arXiv 2409.12191, section 2.1.
+    Python's ``round`` rounds halves to even there, so it does here.
     """
 
     rule: Literal["smart_resize"] = "smart_resize"

@@ -1,7 +1,7 @@
 """A model's architecture: what must be computed, held and moved, and nothing about how fast.
 
-A model is groups of equal transformer layers (in the vision tower and in the decoder), the projections that join
-them, and the rule that turns an image into patches. Every field comes from a checkpoint's config.
+A model is groups of equal transformer layers (in the vision tower and in the decoder), the projections that
+join them, and the rule that turns an image into patches. Every field comes from a checkpoint's config.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class AttentionSpec(Frozen):
     Attributes
     ----------
     window
-        Vision: side of the square attention window, in patches. Decoder: length of the sliding window, in tokens.
+        Vision: side of the square attention window, in patches. Decoder: length of the sliding window, in
+        tokens.
         ``None`` means that every earlier (decoder) or every (vision) position of the sequence is seen.
     """
 
