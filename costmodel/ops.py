@@ -63,6 +63,7 @@ DTYPES = {
     "fp16": DType(2, 2, "fp16"),
     "fp8": DType(1, 1, "fp8"),
     "int8": DType(1, 1, "int8"),
+    "w8a16": DType(1, 2, "bf16"),
     "w4a16": DType(0.5 + 2 / 128, 2, "bf16"),
     "nvfp4": DType(0.5 + 1 / 16, 0.5 + 1 / 16, "nvfp4"),
 }
