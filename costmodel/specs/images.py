@@ -7,6 +7,7 @@ several patches into one token.
 from __future__ import annotations
 
 import math
+import re
 from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
@@ -18,6 +19,8 @@ __all__ = ["MAX_SIDE_PIXELS", "ImageLayout", "ImageRule", "ImageSize", "SmartRes
 
 MAX_SIDE_PIXELS = 65_535
 """The longest side that a JPEG file can have."""
+
+_SIZE_TEXT = re.compile(r"(-?[0-9]{1,9}) *[xX] *(-?[0-9]{1,9})")
 
 
 class ImageSize(Frozen):
@@ -42,16 +45,11 @@ class ImageSize(Frozen):
         WorkloadError
             If the text has another form or a side is out of range.
         """
-        width, separator, height = text.lower().partition("x")
-        if not (separator and width.strip().isascii() and height.strip().isascii()):
-            raise WorkloadError(f"image {text!r}: expected WIDTHxHEIGHT in pixels, for example 640x480")
-        try:
-            size = (int(width), int(height))
-        except ValueError:
-            raise WorkloadError(
-                f"image {text!r}: expected WIDTHxHEIGHT in pixels, for example 640x480"
-            ) from None
-        return cls(width=size[0], height=size[1])
+        match = _SIZE_TEXT.fullmatch(text.strip())
+        if match is None:
+            got = repr(text) if len(text) <= 40 else f"{text[:37]!r}..."
+            raise WorkloadError(f"image {got}: expected WIDTHxHEIGHT in pixels, for example 640x480")
+        return cls(width=int(match[1]), height=int(match[2]))
 
     @property
     def pixels(self) -> int:
