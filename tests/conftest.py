@@ -11,11 +11,16 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # Before numpy or torch start their threads: a test run shares its machine with timings.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# The same examples on every machine, and no limit on their time: the machine may be busy.
+settings.register_profile("repo", deadline=None, derandomize=True, database=None)
+settings.load_profile("repo")
 
 REPO = Path(__file__).resolve().parent.parent
 REALDATA = REPO.parent / "shared" / "realdata"
@@ -128,7 +133,7 @@ def torch() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def transformers(torch: ModuleType) -> ModuleType:
-    """The transformers library, with torch on one thread."""
+    """Transformers, with torch on one thread."""
     return pytest.importorskip("transformers", reason="transformers is not installed (extra: calibrate)")
 
 
@@ -146,7 +151,7 @@ def hf_class(transformers: ModuleType) -> Callable[[str], Any]:
 def tiny_model(
     transformers: ModuleType, torch: ModuleType, hf_class: Callable[[str], Any]
 ) -> Callable[[str], Any]:
-    """A small real model of a family on the CPU, built from :data:`TINY_CONFIGS` by transformers itself."""
+    """Build a small real model of a family on the CPU, from :data:`TINY_CONFIGS`, by transformers itself."""
     built: dict[str, Any] = {}
 
     def build(family: str) -> Any:
