@@ -133,7 +133,7 @@ def torch() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def transformers(torch: ModuleType) -> ModuleType:
-    """Transformers, with torch on one thread."""
+    """Import transformers, with torch on one thread."""
     return pytest.importorskip("transformers", reason="transformers is not installed (extra: calibrate)")
 
 
