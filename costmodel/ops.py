@@ -84,7 +84,11 @@ def _triangle(x: Num) -> Num:
 
 @dataclass(frozen=True, slots=True)
 class Gemm:
-    """``C[m,n] = A[m,k] · B[k,n]`` with a weight matrix B (equations 1 and 2)."""
+    """``C[m,n] = A[m,k] · B[k,n]`` with a weight matrix B (equations 1 and 2).
+
+    ``weight_copies`` says how many copies of B take their turn where it is timed. A model has so many layers that
+    nothing of B is left in the cache when it is needed again (infinity); a benchmark may reuse one.
+    """
 
     kind: ClassVar[str] = "gemm"
     sizes: ClassVar[tuple[str, ...]] = ("m", "n", "k")
@@ -94,6 +98,7 @@ class Gemm:
     k: Num
     dtype: str
     launches: int = 1
+    weight_copies: Num = np.inf
 
     @property
     def flops(self) -> Num:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -22,7 +23,7 @@ from costmodel.specs.images import ImageLayout
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 
-__all__ = ["Latency", "Prediction", "predict"]
+__all__ = ["Forecast", "Latency", "Prediction", "estimate", "predict"]
 
 # Context lengths at which a decode step is priced; exact for laws that are polynomials of degree 11 in the context.
 _DECODE_NODES = 6
@@ -58,6 +59,43 @@ class Prediction(Frozen):
     bound: dict[str, Bound]
     sources: dict[str, str]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Estimates of one request, before they are turned into quantities with an interval."""
+
+    pricer: Pricer
+    layouts: tuple[ImageLayout, ...]
+    prompt_tokens: int
+    output_tokens: int
+    stages: dict[str, Estimate]
+    bound: dict[str, Bound]
+    memory: Memory
+
+    @property
+    def total(self) -> Estimate:
+        """The whole request."""
+        return total(self.stages.values())
+
+    def latency(self, interval: float) -> Latency:
+        """Every stage with its interval; what a device adds from run to run is in all of them."""
+        run_log_sd = self.pricer.hardware.run_log_sd
+
+        def quantity(estimate: Estimate) -> Quantity:
+            noisy = estimate.with_shared_error("run", run_log_sd)
+            return Quantity.from_log_sd(float(noisy.value_s), float(noisy.log_sd()), interval=interval)
+
+        stages = self.stages
+        return Latency(
+            preprocess_s=quantity(stages["preprocess"]),
+            encode_s=quantity(stages["encode"]),
+            prefill_s=quantity(stages["prefill"]),
+            decode_s=quantity(stages["decode"]),
+            ttft_s=quantity(total(stages[name] for name in ("preprocess", "encode", "prefill"))),
+            tpot_s=quantity(stages["decode"].scaled(1 / max(self.output_tokens - 1, 1))),
+            total_s=quantity(self.total),
+        )
 
 
 @cache
@@ -97,8 +135,35 @@ def predict(
     UnknownKeyError
         If the number format is unknown.
     """
-    if not 0 < interval < 1:
-        raise WorkloadError(f"interval is {interval}, expected a probability between 0 and 1, for example 0.9")
+    _check_interval(interval)
+    forecast = estimate(model, hardware, engine, workload, dtype=dtype, kv_dtype=kv_dtype)
+    return Prediction(
+        model=model.name,
+        hardware=hardware.key,
+        engine=engine.key,
+        dtype=dtype,
+        interval=interval,
+        visual_tokens=tuple(layout.visual_tokens for layout in forecast.layouts),
+        prompt_tokens_total=forecast.prompt_tokens,
+        output_tokens=workload.output_tokens,
+        latency=forecast.latency(interval),
+        memory=forecast.memory,
+        bound=forecast.bound,
+        sources=forecast.pricer.sources,
+        warnings=tuple(forecast.pricer.warnings),
+    )
+
+
+def estimate(
+    model: ModelSpec,
+    hardware: HardwareProfile,
+    engine: EngineProfile,
+    workload: Workload,
+    *,
+    dtype: str = "bf16",
+    kv_dtype: str | None = None,
+) -> Forecast:
+    """Estimates by stage with their sources of error; parameters and errors as :func:`predict`."""
     hardware.datasheet.flops_per_s(dtype_of(dtype).compute)
     dtype_of(kv_dtype or dtype)
     options = Options(dtype=dtype, kv_dtype=kv_dtype or dtype, fused=engine.fused)
@@ -110,7 +175,7 @@ def predict(
         raise WorkloadError(
             f"cached_prefix_tokens is {workload.cached_prefix_tokens}, expected fewer than the prompt's {prompt}"
         )
-    estimates, bound = _stages(pricer, model, workload, layouts, prompt, options)
+    stages, bound = _stages(pricer, model, workload, layouts, prompt, options)
     memory = memory_of(
         model,
         context_tokens=prompt + workload.output_tokens,
@@ -121,21 +186,12 @@ def predict(
         capacity_bytes=hardware.datasheet.memory_bytes,
     )
     _check_limits(pricer, model, workload, prompt, memory)
-    return Prediction(
-        model=model.name,
-        hardware=hardware.key,
-        engine=engine.key,
-        dtype=dtype,
-        interval=interval,
-        visual_tokens=tuple(layout.visual_tokens for layout in layouts),
-        prompt_tokens_total=prompt,
-        output_tokens=workload.output_tokens,
-        latency=_latency(estimates, workload.output_tokens, hardware.run_log_sd, interval),
-        memory=memory,
-        bound=bound,
-        sources=pricer.sources,
-        warnings=tuple(pricer.warnings),
-    )
+    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, bound, memory)
+
+
+def _check_interval(interval: float) -> None:
+    if not 0 < interval < 1:
+        raise WorkloadError(f"interval is {interval}, expected a probability between 0 and 1, for example 0.9")
 
 
 def _stages(
@@ -167,25 +223,6 @@ def _stages(
     }
     bound: dict[str, Bound] = {stage.name: pricer.bound(stage) for stage in (encode, prefill, decode)}
     return estimates, bound
-
-
-def _latency(
-    estimates: dict[str, Estimate], output_tokens: int, run_log_sd: float, interval: float
-) -> Latency:
-    def quantity(estimate: Estimate) -> Quantity:
-        noisy = estimate.with_shared_error("run", run_log_sd)
-        return Quantity.from_log_sd(float(noisy.value_s), float(noisy.log_sd()), interval=interval)
-
-    ttft = total(estimates[name] for name in ("preprocess", "encode", "prefill"))
-    return Latency(
-        preprocess_s=quantity(estimates["preprocess"]),
-        encode_s=quantity(estimates["encode"]),
-        prefill_s=quantity(estimates["prefill"]),
-        decode_s=quantity(estimates["decode"]),
-        ttft_s=quantity(ttft),
-        tpot_s=quantity(estimates["decode"].scaled(1 / max(output_tokens - 1, 1))),
-        total_s=quantity(total([ttft, estimates["decode"]])),
-    )
 
 
 def _check_limits(

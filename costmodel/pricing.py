@@ -156,7 +156,7 @@ class Pricer:
         group = f"{op.kind}/{op.dtype}"
         self._source(group, tier)
         if tier == "datasheet":
-            self.warn(f"no calibration of {group} on {self.hardware.key}: priors from the datasheet are used")
+            self.warn(f"{self.hardware.key} is not calibrated for {op.dtype}: datasheet priors, wide intervals")
         value = law_named(fit.law).time_s(op, fit.values, self.hardware.datasheet)
         return Estimate(value, {group: value * fit.residual_log_sd})
 
@@ -175,7 +175,7 @@ class Pricer:
 
     def _slice(self, component: Component) -> Estimate:
         fit = self._fit_of(component)
-        if fit is None:
+        if fit is None or self.slices is None:
             raise ProfileError(f"component {component.name!r} has no slice")
         self._check_range(component, fit)
         self._source(component.name, "slices")
@@ -186,7 +186,7 @@ class Pricer:
             start=np.float64(0.0),
         )
         sd = np.sqrt(variance + (value * fit.residual_log_sd) ** 2)
-        return Estimate(value, {f"slice:{component.name}": sd}).scaled(component.count)
+        return Estimate(value, {f"slice:{self.slices.fingerprint}:{component.name}": sd}).scaled(component.count)
 
     def _check_range(self, component: Component, fit: ComponentFit) -> None:
         for name, highest in fit.highest.items():

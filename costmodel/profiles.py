@@ -11,7 +11,7 @@ from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, Positi
 
 from costmodel.errors import ProfileError, UnknownKeyError
 from costmodel.files import existing_file, read_bytes
-from costmodel.specs.base import Frozen
+from costmodel.specs.base import Frozen, first_problem
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -237,9 +237,8 @@ def _load(source: str | Path, *, kind: Literal["gpus", "engines"], label: str, c
     try:
         return cls.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ProfileError(f"{path.name}: field {where}: {first['msg']}") from None
+        where, _, message = first_problem(error)
+        raise ProfileError(f"{path.name}: field {where or 'profile'}: {message}") from None
 
 
 def _check_schema(raw: bytes, path: Path) -> None:

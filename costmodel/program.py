@@ -128,11 +128,14 @@ def encode(model: ModelSpec, layouts: Iterable[ImageLayout], *, batch: int, opti
     if not tiles or vision is None or connector is None:
         return Stage("encode", ())
     patches = float(sum(height * width * count for (height, width), count in tiles.items()))
-    components = [_vision_shell(vision, patches, options)]
-    components += [_vision_block(vision, group, patches, tiles, options) for group in vision.blocks]
     tokens = patches / connector.patches_per_token
+    merger, *others = connector.projections
+    components = [_vision_shell(vision, merger, patches, tokens, options)]
+    components += [_vision_block(vision, group, patches, tiles, options) for group in vision.blocks]
+    sizes = {"requests": 1.0, "patches": patches}
     components += [
-        _projection(projection, tokens, patches, options) for projection in connector.projections
+        Component(f"encode.{other.name}", other.count, _projection_ops(other, tokens, options), sizes)
+        for other in others
     ]
     return Stage("encode", tuple(components))
 
@@ -165,7 +168,7 @@ def prefill(model: ModelSpec, *, new_tokens: Num, cached_tokens: Num, batch: int
     ]
     shell_ops = (Elementwise("embedding", batch * new_tokens * decoder.hidden_size, options.dtype),)
     shell = Component("prefill.shell", 1, shell_ops, {"requests": 1.0, "tokens": batch * new_tokens})
-    return Stage("prefill", (shell, *components, _head(model, batch, options, "prefill")))
+    return Stage("prefill", (shell, *components, _head(model, batch, options)))
 
 
 def decode_step(model: ModelSpec, *, context_tokens: Num, batch: int, options: Options) -> Stage:
@@ -194,7 +197,7 @@ def decode_step(model: ModelSpec, *, context_tokens: Num, batch: int, options: O
     ]
     shell_ops = (Elementwise("embedding", float(batch * decoder.hidden_size), options.dtype),)
     shell = Component("decode.shell", 1, shell_ops, {"requests": 1.0, "context_tokens": context_tokens})
-    return Stage("decode", (shell, *components, _head(model, batch, options, "decode")))
+    return Stage("decode", (shell, *components, _head(model, batch, options)))
 
 
 def _elementwise(name: str, kind: str, elements: Num, options: Options) -> Elementwise:
@@ -256,21 +259,24 @@ def _group_suffix(groups: tuple[LayerGroup, ...], group: LayerGroup) -> str:
     return "" if len(groups) == 1 else f"_{groups.index(group)}"
 
 
-def _head(model: ModelSpec, batch: int, options: Options, phase: str) -> Component:
+def _head(model: ModelSpec, batch: int, options: Options) -> Component:
     """Final norm and the map to the vocabulary, for the last token of each request only."""
     decoder = model.decoder
     ops = (
         _elementwise("final_norm", decoder.final_norm, float(batch * decoder.hidden_size), options),
         Gemm("lm_head", float(batch), decoder.vocab_size, decoder.hidden_size, options.dtype),
     )
-    return Component(f"{phase}.head", 1, ops, {"rows": float(batch)})
+    return Component("head", 1, ops, {"rows": float(batch)})
 
 
-def _vision_shell(vision: VisionSpec, patches: float, options: Options) -> Component:
-    """Patch embedding and positions."""
+def _vision_shell(
+    vision: VisionSpec, merger: ProjectionSpec, patches: float, tokens: float, options: Options
+) -> Component:
+    """What a tower without blocks still does: patch embedding, positions, merger."""
     ops = (
         Gemm("patch_embedding", patches, vision.hidden_size, vision.patch_features, options.dtype),
         Elementwise("positions", patches * vision.hidden_size, options.dtype),
+        *_projection_ops(merger, tokens, options),
     )
     return Component("encode.shell", 1, ops, {"requests": 1.0, "patches": patches})
 
@@ -317,7 +323,7 @@ def _split(length: int, window: int) -> dict[int, int]:
     return {size: count for size, count in ((window, whole), (rest, 1)) if size and count}
 
 
-def _projection(projection: ProjectionSpec, tokens: float, patches: float, options: Options) -> Component:
+def _projection_ops(projection: ProjectionSpec, tokens: float, options: Options) -> tuple[Op, ...]:
     norm_elements = tokens * projection.linears[0].in_features
     ops: list[Op] = [_elementwise("norm", projection.norm, norm_elements, options)]
     for index, linear in enumerate(projection.linears):
@@ -326,9 +332,4 @@ def _projection(projection: ProjectionSpec, tokens: float, patches: float, optio
         ops.append(
             Gemm(f"{projection.name}_{index}", tokens, linear.out_features, linear.in_features, options.dtype)
         )
-    return Component(
-        f"encode.{projection.name}",
-        projection.count,
-        tuple(ops),
-        {"requests": 1.0, "patches": patches},
-    )
+    return tuple(ops)

@@ -1,0 +1,1 @@
+"""Engines that can be run and timed here."""

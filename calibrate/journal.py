@@ -1,0 +1,128 @@
+"""The file that samples go to: one JSON object a line, written through to the disk, never rewritten.
+
+A calibration that is killed loses at most the line that was being written, and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from costmodel.errors import MeasurementError
+
+__all__ = ["JOURNAL_SCHEMA_VERSION", "Journal", "read_journal"]
+
+JOURNAL_SCHEMA_VERSION = 1
+
+Row = dict[str, Any]
+
+
+def read_journal(path: Path) -> tuple[Row, list[Row]]:
+    """Header and rows of a journal; a last line without an end (a killed writer) is left out.
+
+    Raises
+    ------
+    MeasurementError
+        If the file has no header of ours, or a complete line that is not JSON.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1]
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise MeasurementError(f"{path.name}: line {number} is not JSON; expected one object a line") from None
+        if not isinstance(row, dict):
+            raise MeasurementError(f"{path.name}: line {number} is {type(row).__name__}, expected an object")
+        rows.append(row)
+    if not rows or rows[0].get("kind") != "header":
+        raise MeasurementError(f"{path.name}: got no header line, expected a file written by calibrate run")
+    version = rows[0].get("schema_version")
+    if not isinstance(version, int) or version > JOURNAL_SCHEMA_VERSION:
+        raise MeasurementError(
+            f"{path.name}: schema_version is {version}, this version reads up to {JOURNAL_SCHEMA_VERSION}"
+        )
+    return rows[0], rows[1:]
+
+
+class Journal:
+    """An open journal.
+
+    Parameters
+    ----------
+    path
+        File to create or to go on with.
+    environment
+        Device and software; a journal of another environment is refused, not mixed.
+
+    Raises
+    ------
+    MeasurementError
+        If the file exists and was measured in another environment.
+    """
+
+    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
+        self.path = path
+        self._rows: list[Row] = []
+        header = {
+            "kind": "header",
+            "schema_version": JOURNAL_SCHEMA_VERSION,
+            "environment": dict(environment),
+        }
+        if path.exists() and path.stat().st_size:
+            self._rows = self._resume(header)
+            self._file = path.open("ab")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("wb")
+            self._write(header)
+
+    def _resume(self, header: Row) -> list[Row]:
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(self.path, whole)
+        found, rows = read_journal(self.path)
+        differing = sorted(
+            name
+            for name in {*found["environment"], *header["environment"]}
+            if found["environment"].get(name) != header["environment"].get(name)
+        )
+        if differing:
+            name = differing[0]
+            raise MeasurementError(
+                f"{self.path.name}: measured with {name} {found['environment'].get(name)!r}, "
+                f"this run has {header['environment'].get(name)!r}; give another --measurements file"
+            )
+        return rows
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row through to the disk."""
+        self._write(row)
+        self._rows.append(dict(row))
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()

@@ -1,0 +1,212 @@
+"""Break-even between two models: the small model's answer length that costs as much as the large model's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from costmodel.errors import WorkloadError
+from costmodel.estimate import Estimate, total
+from costmodel.predict import estimate
+from costmodel.profiles import EngineProfile, HardwareProfile
+from costmodel.quantity import Quantity, normal_quantile
+from costmodel.specs.base import Frozen
+from costmodel.specs.model import ModelSpec
+from costmodel.specs.workload import Workload
+
+__all__ = ["BreakEven", "BreakEvenPoint", "LatencyPoint", "break_even"]
+
+_CURVE_POINTS = 12
+
+
+class BreakEvenPoint(Frozen):
+    """Small-model tokens that cost as much as ``large_output_tokens`` of the large one.
+
+    Attributes
+    ----------
+    small_output_tokens
+        ``None`` where the small model is slower even with one token.
+    """
+
+    large_output_tokens: int
+    small_output_tokens: Quantity | None
+
+
+class LatencyPoint(Frozen):
+    """Latency of both models at one output length."""
+
+    output_tokens: int
+    small_s: Quantity
+    large_s: Quantity
+
+
+class BreakEven(Frozen):
+    """What ``costmodel breakeven --format json`` prints.
+
+    Attributes
+    ----------
+    probability_large_faster
+        Probability that the large model with its answer is faster than the small one with ``small_output_tokens``;
+        ``None`` where that length was not given.
+    curve
+        Break-even over the large model's output length.
+    latencies
+        Latency of both models over the output length.
+    """
+
+    schema_version: int = 1
+    small: str
+    large: str
+    hardware: str
+    engine: str
+    dtype: str
+    interval: float
+    large_output_tokens: int
+    small_output_tokens: int | None
+    break_even_output_tokens: Quantity | None
+    small_at_break_even_s: float | None
+    large_s: Quantity
+    probability_large_faster: float | None
+    curve: tuple[BreakEvenPoint, ...]
+    latencies: tuple[LatencyPoint, ...]
+    warnings: tuple[str, ...]
+
+
+class _Side:
+    """One model on the common request; totals by output length, each computed once."""
+
+    def __init__(
+        self, model: ModelSpec, hardware: HardwareProfile, engine: EngineProfile, request: Workload, dtype: str
+    ) -> None:
+        self.model, self._hardware, self._engine = model, hardware, engine
+        self._request, self._dtype = request, dtype
+        self._totals: dict[int, Estimate] = {}
+        self.warnings: list[str] = []
+
+    def total(self, output_tokens: int) -> Estimate:
+        """Whole request with this many output tokens."""
+        if output_tokens not in self._totals:
+            workload = self._request.model_copy(update={"output_tokens": output_tokens})
+            forecast = estimate(self.model, self._hardware, self._engine, workload, dtype=self._dtype)
+            self._totals[output_tokens] = forecast.total
+            self.warnings += [w for w in forecast.pricer.warnings if w not in self.warnings]
+        return self._totals[output_tokens]
+
+    def seconds(self, output_tokens: int) -> float:
+        """Value of the total."""
+        return float(self.total(output_tokens).value_s)
+
+    def quantity(self, output_tokens: int, interval: float) -> Quantity:
+        """Total with its interval."""
+        noisy = self.total(output_tokens).with_shared_error("run", self._hardware.run_log_sd)
+        return Quantity.from_log_sd(float(noisy.value_s), float(noisy.log_sd()), interval=interval)
+
+
+def break_even(
+    small: ModelSpec,
+    large: ModelSpec,
+    hardware: HardwareProfile,
+    engine: EngineProfile,
+    request: Workload,
+    *,
+    large_output_tokens: int,
+    small_output_tokens: int | None = None,
+    dtype: str = "bf16",
+    interval: float = 0.9,
+) -> BreakEven:
+    """Solve total_small(N) = total_large(``large_output_tokens``) for N (equation 20).
+
+    Parameters
+    ----------
+    request
+        Images and prompt; its output length is not used.
+    small_output_tokens
+        Length of the small model's answer, for the probability that the large model is faster.
+
+    Raises
+    ------
+    WorkloadError
+        If an output length is below 1.
+    """
+    if large_output_tokens < 1 or (small_output_tokens or 1) < 1:
+        raise WorkloadError("output lengths are below 1, expected 1 or more")
+    sides = [_Side(model, hardware, engine, request, dtype) for model in (small, large)]
+    point, at_s = _solve(sides[0], sides[1], large_output_tokens, interval)
+    longest = max(large_output_tokens, small_output_tokens or 1, math.ceil(point.value) if point else 1)
+    lengths = _lengths(2 * longest)
+    probability = None
+    if small_output_tokens is not None:
+        probability = _probability_slower(
+            sides[0].total(small_output_tokens), sides[1].total(large_output_tokens)
+        )
+    return BreakEven(
+        small=small.name,
+        large=large.name,
+        hardware=hardware.key,
+        engine=engine.key,
+        dtype=dtype,
+        interval=interval,
+        large_output_tokens=large_output_tokens,
+        small_output_tokens=small_output_tokens,
+        break_even_output_tokens=point,
+        small_at_break_even_s=at_s,
+        large_s=sides[1].quantity(large_output_tokens, interval),
+        probability_large_faster=probability,
+        curve=tuple(
+            BreakEvenPoint(
+                large_output_tokens=tokens,
+                small_output_tokens=_solve(sides[0], sides[1], tokens, interval)[0],
+            )
+            for tokens in _lengths(2 * large_output_tokens)
+        ),
+        latencies=tuple(
+            LatencyPoint(
+                output_tokens=tokens,
+                small_s=sides[0].quantity(tokens, interval),
+                large_s=sides[1].quantity(tokens, interval),
+            )
+            for tokens in lengths
+        ),
+        warnings=tuple(dict.fromkeys([*sides[0].warnings, *sides[1].warnings])),
+    )
+
+
+def _solve(
+    small: _Side, large: _Side, large_tokens: int, interval: float
+) -> tuple[Quantity | None, float | None]:
+    """Bracket by doubling, bisect on whole tokens, interpolate between the last two."""
+    target = large.seconds(large_tokens)
+    if small.seconds(1) >= target:
+        return None, None
+    low, high = 1, 2
+    while small.seconds(high) < target:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if small.seconds(middle) < target else (low, middle)
+    slope = small.seconds(high) - small.seconds(low)
+    value = low + (target - small.seconds(low)) / slope
+    # First-order error of the crossing: that of the difference of the totals over the small model's time per token.
+    difference = _difference(small.total(high), large.total(large_tokens))
+    half = normal_quantile(interval) * difference / slope
+    return Quantity(value=value, low=max(value - half, 0.0), high=value + half), target
+
+
+def _difference(first: Estimate, second: Estimate) -> float:
+    """Standard deviation of first - second: sources that both share cancel."""
+    gap = total([first, second.scaled(-1.0)])
+    return float(np.sqrt(sum(np.float64(sd) ** 2 for sd in gap.sd_s.values())))
+
+
+def _probability_slower(first: Estimate, second: Estimate) -> float:
+    """Probability that the first takes longer than the second."""
+    gap, sd = float(first.value_s - second.value_s), _difference(first, second)
+    return float(NormalDist().cdf(gap / sd)) if sd > 0 else float(gap > 0)
+
+
+def _lengths(longest: int) -> Sequence[int]:
+    """Output lengths from 1 to ``longest``, about evenly spaced."""
+    return sorted({round(x) for x in np.linspace(1, max(longest, 2), _CURVE_POINTS)})
