@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from costmodel.errors import ConfigError, UnsupportedArchitectureError
 from costmodel.families import qwen2_5_vl, qwen3_vl
 from costmodel.families.reader import ConfigReader
+from costmodel.specs.base import first_problem
 from costmodel.specs.model import ModelSpec
 
 __all__ = ["read_config", "supported_model_types"]
@@ -61,6 +62,5 @@ def read_config(
     try:
         return _READERS[model_type](reader, settings, name=name, source=source)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "config"
-        raise ConfigError(where, repr(first.get("input"))[:60], first["msg"]) from None
+        where, got, message = first_problem(error)
+        raise ConfigError(where or "config", got, message) from None

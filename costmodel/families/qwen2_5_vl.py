@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from costmodel.errors import ConfigError
-from costmodel.families.qwen_images import check_equal, read_smart_resize
+from costmodel.families.qwen_images import check_equal, read_merge_size, read_smart_resize
 from costmodel.families.reader import ConfigReader
 from costmodel.specs.model import (
     AttentionSpec,
@@ -44,7 +44,7 @@ def _vision(vision: ConfigReader) -> VisionSpec:
     hidden_size, num_heads = vision.integer("hidden_size"), vision.integer("num_heads")
     head_dim = vision.quotient("hidden_size", "num_heads")
     depth, patch_size = vision.integer("depth"), vision.integer("patch_size")
-    token_size = patch_size * vision.integer("spatial_merge_size", default=2)
+    token_size = patch_size * read_merge_size(vision)
     full = {index for index in vision.integers("fullatt_block_indexes") if index < depth}
     window_size = vision.integer("window_size")
     if window_size % token_size:
@@ -81,7 +81,7 @@ def _vision(vision: ConfigReader) -> VisionSpec:
 
 def _connector(vision: ConfigReader) -> ConnectorSpec:
     hidden_size = vision.integer("hidden_size")
-    patches_per_token = vision.integer("spatial_merge_size", default=2) ** 2
+    patches_per_token = read_merge_size(vision) ** 2
     merged = hidden_size * patches_per_token
     merger = ProjectionSpec(
         name="merger",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from costmodel.errors import ConfigError
-from costmodel.families.qwen_images import check_equal, read_smart_resize
+from costmodel.families.qwen_images import check_equal, read_merge_size, read_smart_resize
 from costmodel.families.reader import ConfigReader
 from costmodel.specs.model import (
     AttentionSpec,
@@ -68,7 +68,7 @@ def _vision(vision: ConfigReader) -> VisionSpec:
 def _connector(vision: ConfigReader) -> ConnectorSpec:
     """Read the mergers: the final one normalises patches, each deepstack one normalises merged patches."""
     hidden_size = vision.integer("hidden_size")
-    patches_per_token = vision.integer("spatial_merge_size", default=2) ** 2
+    patches_per_token = read_merge_size(vision) ** 2
     merged = hidden_size * patches_per_token
     linears = (
         LinearSpec(in_features=merged, out_features=merged, bias=True),

@@ -6,7 +6,12 @@ from costmodel.errors import ConfigError
 from costmodel.families.reader import ConfigReader
 from costmodel.specs.images import SmartResize
 
-__all__ = ["check_equal", "read_smart_resize"]
+__all__ = ["check_equal", "read_merge_size", "read_smart_resize"]
+
+
+def read_merge_size(vision: ConfigReader) -> int:
+    """Read the side of the square of patches that becomes one token."""
+    return vision.integer("spatial_merge_size", default=2, highest=64)
 
 
 def read_smart_resize(
@@ -18,7 +23,7 @@ def read_smart_resize(
     which are areas in spite of their names.
     """
     patch_size = vision.integer("patch_size")
-    merge_size = vision.integer("spatial_merge_size", default=2)
+    merge_size = read_merge_size(vision)
     if settings is not None:
         check_equal(settings, "patch_size", patch_size, why="as in the model config")
         check_equal(settings, "merge_size", merge_size, why="as in the model config")

@@ -53,13 +53,15 @@ class ConfigReader:
         """The mapping under ``key``; this one where an older config keeps the fields at its top."""
         return self.child(key) if self.has(key) else self
 
-    def integer(self, key: str, *, default: int | None = None, lowest: int = 1) -> int:
-        """An integer of at least ``lowest``."""
+    def integer(
+        self, key: str, *, default: int | None = None, lowest: int = 1, highest: int = _LARGEST_INT
+    ) -> int:
+        """An integer from ``lowest`` to ``highest``."""
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise ConfigError(self.path_of(key), _describe(value), "an integer")
-        if not lowest <= value <= _LARGEST_INT:
-            raise ConfigError(self.path_of(key), str(value), f"an integer from {lowest} to {_LARGEST_INT}")
+        if not lowest <= value <= highest:
+            raise ConfigError(self.path_of(key), _describe(value), f"an integer from {lowest} to {highest}")
         return value
 
     def quotient(self, key: str, by: str) -> int:
@@ -101,5 +103,7 @@ class ConfigReader:
 
 
 def _describe(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if value.bit_length() <= 64 else f"an integer of {value.bit_length()} bits"
     text = repr(value)
     return f"{type(value).__name__} {text}" if len(text) <= 40 else f"{type(value).__name__} {text[:37]}..."

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from costmodel.errors import ConfigError, InputError, UnknownKeyError
 from costmodel.families import read_config
 from costmodel.files import existing_file, read_bytes
+from costmodel.specs.base import first_problem
 from costmodel.specs.model import ModelSpec
 
 __all__ = ["load_model", "preset_names"]
@@ -63,9 +64,8 @@ def _read_spec(path: Path) -> ModelSpec:
     try:
         return ModelSpec.model_validate_json(read_bytes(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "model"
-        raise ConfigError(where, repr(first.get("input"))[:60], f"{first['msg']} (in {path.name})") from None
+        where, got, message = first_problem(error)
+        raise ConfigError(where or "model", got, f"{message} (in {path.name})") from None
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

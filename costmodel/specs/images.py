@@ -10,10 +10,10 @@ import math
 import re
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, FiniteFloat, PositiveInt, model_validator
 
 from costmodel.errors import WorkloadError
-from costmodel.specs.base import Frozen
+from costmodel.specs.base import Count, Frozen, Size
 
 __all__ = ["MAX_SIDE_PIXELS", "ImageLayout", "ImageRule", "ImageSize", "SmartResize"]
 
@@ -98,12 +98,12 @@ class SmartResize(Frozen):
     """
 
     rule: Literal["smart_resize"] = "smart_resize"
-    patch_size: PositiveInt
-    merge_size: PositiveInt
-    min_pixels: PositiveInt
-    max_pixels: PositiveInt
-    max_aspect_ratio: float = 200.0
-    extra_text_tokens: int = Field(default=2, ge=0)
+    patch_size: Size
+    merge_size: Size
+    min_pixels: Size
+    max_pixels: Size
+    max_aspect_ratio: FiniteFloat = Field(default=200.0, ge=1)
+    extra_text_tokens: Count = 2
 
     def resized(self, size: ImageSize) -> ImageSize:
         """Size after resizing.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from costmodel.specs.base import Frozen
+from costmodel.specs.base import Count, Flag, Frozen, Size
 from costmodel.specs.images import ImageRule, ImageSize
 
 __all__ = [
@@ -46,13 +46,13 @@ class AttentionSpec(Frozen):
         ``None`` means that every earlier (decoder) or every (vision) position of the sequence is seen.
     """
 
-    num_heads: PositiveInt
-    num_kv_heads: PositiveInt
-    head_dim: PositiveInt
-    qkv_bias: bool
-    output_bias: bool
-    qk_norm: bool = False
-    window: PositiveInt | None = None
+    num_heads: Size
+    num_kv_heads: Size
+    head_dim: Size
+    qkv_bias: Flag
+    output_bias: Flag
+    qk_norm: Flag = False
+    window: Size | None = None
 
     @model_validator(mode="after")
     def _heads_divide(self) -> AttentionSpec:
@@ -76,15 +76,15 @@ class AttentionSpec(Frozen):
 class MlpSpec(Frozen):
     """Feed-forward block: up (and gate), activation, down."""
 
-    intermediate_size: PositiveInt
-    gated: bool
-    bias: bool
+    intermediate_size: Size
+    gated: Flag
+    bias: Flag
 
 
 class LayerGroup(Frozen):
     """``count`` equal transformer layers."""
 
-    count: PositiveInt
+    count: Size
     attention: AttentionSpec
     mlp: MlpSpec
     norm: NormKind
@@ -111,12 +111,12 @@ class VisionSpec(Frozen):
         Entries of a learned position table (0: rotary positions only).
     """
 
-    hidden_size: PositiveInt
-    in_channels: PositiveInt
-    patch_size: PositiveInt
-    temporal_patch_size: PositiveInt
-    patch_bias: bool
-    position_embeddings: int = Field(ge=0)
+    hidden_size: Size
+    in_channels: Size
+    patch_size: Size
+    temporal_patch_size: Size
+    patch_bias: Flag
+    position_embeddings: Count
     blocks: tuple[LayerGroup, ...] = Field(min_length=1)
 
     @property
@@ -140,9 +140,9 @@ class VisionSpec(Frozen):
 class LinearSpec(Frozen):
     """One linear map."""
 
-    in_features: PositiveInt
-    out_features: PositiveInt
-    bias: bool
+    in_features: Size
+    out_features: Size
+    bias: Flag
 
     @property
     def parameters(self) -> int:
@@ -154,9 +154,9 @@ class ProjectionSpec(Frozen):
     """``count`` equal stacks of linear maps from merged patches to the decoder's width."""
 
     name: str
-    count: PositiveInt
+    count: Size
     norm: NormKind
-    norm_size: PositiveInt
+    norm_size: Size
     linears: tuple[LinearSpec, ...] = Field(min_length=1)
 
     @property
@@ -175,7 +175,7 @@ class ConnectorSpec(Frozen):
         Patches merged into one visual token.
     """
 
-    patches_per_token: PositiveInt
+    patches_per_token: Size
     projections: tuple[ProjectionSpec, ...] = Field(min_length=1)
 
     @property
@@ -187,12 +187,12 @@ class ConnectorSpec(Frozen):
 class DecoderSpec(Frozen):
     """Decoder-only language model."""
 
-    hidden_size: PositiveInt
-    vocab_size: PositiveInt
-    tied_embeddings: bool
+    hidden_size: Size
+    vocab_size: Size
+    tied_embeddings: Flag
     final_norm: NormKind
     layers: tuple[LayerGroup, ...] = Field(min_length=1)
-    max_context_tokens: PositiveInt
+    max_context_tokens: Size
 
     @property
     def num_layers(self) -> int:
