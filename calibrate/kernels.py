@@ -5,6 +5,7 @@ Every item is one row of the measurement schema: an operator, its sizes, a numbe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,10 @@ _LEAST_SAMPLE_S = 2e-3
 _RING_BYTES = 64 * 1024 * 1024
 _MOST_COPIES = 16
 _PROBE_SIZE = 512
+_TILE_ELEMENTS = 1 << 16
+_ARENA_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
+# Number formats worth a try; a CPU has fp16 storage but seldom fp16 arithmetic.
+_CANDIDATES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
 
 Call = Callable[[], Any]
 
@@ -30,7 +35,7 @@ Call = Callable[[], Any]
 def usable_dtypes(device: Device) -> tuple[str, ...]:
     """Number formats that the device runs well: fp32, and 16-bit ones whose GEMM is at least as fast."""
     times = {}
-    for dtype in ("fp32", "bf16", "fp16"):
+    for dtype in _CANDIDATES[device.kind]:
         matrix = torch.ones(_PROBE_SIZE, _PROBE_SIZE, dtype=TORCH_DTYPES[dtype], device=device.torch_device)
         times[dtype] = min(_time(lambda m=matrix: m @ m, 3, device) for _ in range(5))
     return tuple(dtype for dtype, seconds in times.items() if dtype == "fp32" or seconds <= times["fp32"])
@@ -45,10 +50,27 @@ def kernel_items(device: Device, *, dtypes: Sequence[str], grid: KernelGrid) -> 
     return items
 
 
-def _operators(device: Device, dtype: str, grid: KernelGrid) -> Iterator[tuple[dict[str, Any], Call]]:
-    def tensor(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, device=device.torch_device).to(TORCH_DTYPES[dtype])
+class _Arena:
+    """Operands as views of one buffer, taken in turn: shapes change, the memory in use does not."""
 
+    def __init__(self, device: Device, dtype: str) -> None:
+        size = torch.empty(0, dtype=TORCH_DTYPES[dtype]).element_size()
+        tile = torch.randn(_TILE_ELEMENTS, device=device.torch_device).to(TORCH_DTYPES[dtype])
+        self._buffer = tile.repeat(_ARENA_BYTES[device.kind] // (size * _TILE_ELEMENTS))
+        self._next = 0
+
+    def tensor(self, *shape: int) -> torch.Tensor:
+        """The next free view of this shape; starts over at the end of the buffer."""
+        count = math.prod(shape)
+        if self._next + count > self._buffer.numel():
+            self._next = 0
+        view = self._buffer[self._next : self._next + count].view(shape)
+        self._next += count
+        return view
+
+
+def _operators(device: Device, dtype: str, grid: KernelGrid) -> Iterator[tuple[dict[str, Any], Call]]:
+    tensor = _Arena(device, dtype).tensor
     for m, n, k in grid.gemm:
         yield {"op": "gemm", "m": m, "n": n, "k": k}, _gemm(tensor, m, n, k)
     for batch, q_len, heads, kv_heads, head_dim in grid.context:
@@ -82,7 +104,7 @@ def _launch(device: Device) -> Call:
 def _gemm(tensor: Callable[..., torch.Tensor], m: int, n: int, k: int) -> Call:
     first = tensor(n, k)
     copies = max(1, min(_MOST_COPIES, _RING_BYTES // first.nbytes))
-    weights = [first, *(first.clone() for _ in range(copies - 1))]
+    weights = [first, *(tensor(n, k) for _ in range(copies - 1))]
     rows = tensor(m, k)
     turn = [0]
 
