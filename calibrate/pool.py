@@ -9,13 +9,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from calibrate.device import Device
 from calibrate.journal import Journal
 from calibrate.samples import locate
-from calibrate.telemetry import Anchors, read_state
+from calibrate.telemetry import Anchors, anchor_row
 
 __all__ = ["StoppingRule", "Visit", "WorkItem", "run_pool"]
 
@@ -110,7 +110,7 @@ def run_pool(
     _warm_up(items, anchors, progress)
     rng = random.Random(seed + len(journal))
     started = time.monotonic()
-    _write_anchor(journal, anchors, device)
+    journal.append(anchor_row(anchors, device))
     reason = "sweeps"
     for sweep in range(rule.most_sweeps):
         open_items = _open_items(items, journal, rule)
@@ -142,7 +142,7 @@ def _sweep(
     for item in order:
         now = time.monotonic()
         if now >= deadline:
-            _write_anchor(journal, anchors, device)
+            journal.append(anchor_row(anchors, device))
             return False
         cpu_start, wall_start = time.process_time(), time.perf_counter()
         visits = item.visit()
@@ -152,10 +152,10 @@ def _sweep(
         for visit in visits:
             journal.append(_row(item, visit, cpu_share))
         if time.monotonic() - last_anchor >= _BETWEEN_ANCHORS_S:
-            _write_anchor(journal, anchors, device)
+            journal.append(anchor_row(anchors, device))
             last_anchor = time.monotonic()
             progress(min((last_anchor - started) / (deadline - started), 1.0), item.key)
-    _write_anchor(journal, anchors, device)
+    journal.append(anchor_row(anchors, device))
     return True
 
 
@@ -193,8 +193,3 @@ def _row(item: WorkItem, visit: Visit, cpu_share: float) -> dict[str, Any]:
         "samples": len(visit.raw_s),
         "cpu_share": cpu_share,
     }
-
-
-def _write_anchor(journal: Journal, anchors: Anchors, device: Device) -> None:
-    state = read_state(device)
-    journal.append({"op": "anchor", **anchors.measure(), "throttled": state.throttled, "state": asdict(state)})

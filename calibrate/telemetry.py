@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 from calibrate.device import CudaDevice, Device
 from costmodel.units import MEGA, MILLI
 
-__all__ = ["Anchors", "DeviceState", "anchor_limits", "is_quiet", "read_state"]
+__all__ = ["ANCHOR_NAMES", "Anchors", "DeviceState", "anchor_limits", "anchor_row", "is_quiet", "read_state"]
 
 _GEMM_SIZE = 512
 _STREAM_ELEMENTS = 25 * 1024 * 1024
@@ -58,6 +58,12 @@ class Anchors:
         for _ in range(repeats):
             work()
         return self._device.elapsed_s(start, self._device.mark())
+
+
+def anchor_row(anchors: Anchors, device: Device) -> dict[str, Any]:
+    """The anchors and the state of the device, as a row of a journal."""
+    state = read_state(device)
+    return {"op": "anchor", **anchors.measure(), "throttled": state.throttled, "state": asdict(state)}
 
 
 def anchor_limits(anchors: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from calibrate.samples import quiet_flags
 from calibrate.tables import OperatorTable, read_tables
 from calibrate.telemetry import ANCHOR_NAMES
 from costmodel.errors import FitError
-from costmodel.laws import law_named
+from costmodel.laws import laws_for
 from costmodel.profiles import Datasheet, HardwareProfile, LawFit, Provenance
 
 __all__ = ["build_profile", "profile_key"]
@@ -87,10 +87,9 @@ def _laws(
 ) -> tuple[dict[str, LawFit], tuple[str, ...]]:
     laws, notes = {}, []
     for key, table in tables.items():
-        if key.startswith("launch/"):
-            continue
+        kind, _, dtype = key.partition("/")
         try:
-            laws[key] = fit_best_law(table, [law_named("roofline")], sheet)
+            laws[key] = fit_best_law(table, laws_for(kind, dtype, device_kind=sheet.kind), sheet)
         except FitError as error:
             notes.append(f"no law for {key}: {error}")
     return laws, tuple(notes)

@@ -99,9 +99,13 @@ class _Side:
         """Value of the total."""
         return float(self.total(output_tokens).value_s)
 
+    def run(self, output_tokens: int) -> Estimate:
+        """Total of one run: the two models run at different times, so that the device's drift is not shared."""
+        return self.total(output_tokens).with_shared_error(f"run {self.model.name}", self._hardware.run_log_sd)
+
     def quantity(self, output_tokens: int, interval: float) -> Quantity:
         """Total with its interval."""
-        noisy = self.total(output_tokens).with_shared_error("run", self._hardware.run_log_sd)
+        noisy = self.run(output_tokens)
         return Quantity.from_log_sd(float(noisy.value_s), float(noisy.log_sd()), interval=interval)
 
 
@@ -140,7 +144,7 @@ def break_even(
     probability = None
     if small_output_tokens is not None:
         probability = _probability_slower(
-            sides[0].total(small_output_tokens), sides[1].total(large_output_tokens)
+            sides[0].run(small_output_tokens), sides[1].run(large_output_tokens)
         )
     return BreakEven(
         small=small.name,
@@ -190,7 +194,7 @@ def _solve(
     slope = small.seconds(high) - small.seconds(low)
     value = low + (target - small.seconds(low)) / slope
     # First-order error of the crossing: that of the difference of the totals over the small model's time per token.
-    difference = _difference(small.total(high), large.total(large_tokens))
+    difference = _difference(small.run(high), large.run(large_tokens))
     half = normal_quantile(interval) * difference / slope
     return Quantity(value=value, low=max(value - half, 0.0), high=value + half), target
 

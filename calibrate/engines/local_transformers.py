@@ -37,8 +37,10 @@ class RunTimes:
 
     Attributes
     ----------
-    head_s
+    head_prefill_s, head_step_s
         Time inside the head in prefill and (mean) in a decode step; part of the stages, not beside them.
+    token_s
+        When each output token came, from the start of the request.
     """
 
     preprocess_s: float
@@ -49,7 +51,12 @@ class RunTimes:
     total_s: float
     head_prefill_s: float
     head_step_s: float
-    output_tokens: int
+    token_s: tuple[float, ...]
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens that came."""
+        return len(self.token_s)
 
 
 class _TokenMarks(BaseStreamer):  # type: ignore[misc]
@@ -202,7 +209,8 @@ class LocalModel:
     ) -> RunTimes:
         elapsed = self.device.elapsed_s
         preprocess_s, encode_s = elapsed(start, prepared), sum(tower_s)
-        ttft_s, total_s = elapsed(start, tokens[0]), elapsed(start, tokens[-1])
+        token_s = tuple(elapsed(start, token) for token in tokens)
+        ttft_s, total_s = token_s[0], token_s[-1]
         steps = head_s[1:]
         return RunTimes(
             preprocess_s=preprocess_s,
@@ -213,7 +221,7 @@ class LocalModel:
             total_s=total_s,
             head_prefill_s=head_s[0],
             head_step_s=sum(steps) / len(steps) if steps else 0.0,
-            output_tokens=len(tokens),
+            token_s=token_s,
         )
 
 

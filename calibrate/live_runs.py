@@ -1,0 +1,127 @@
+"""Real runs of two models, interleaved: designed cases, repeats in random order, anchors between them.
+
+Each case is one request (an image of its own size, a prompt) that both models answer: the large one briefly, the small
+one until it has surely taken longer, so that the measured break-even lies inside the small model's run.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from calibrate.device import Device
+from calibrate.engines.local_transformers import LocalModel, random_image
+from calibrate.journal import Journal
+from calibrate.telemetry import Anchors, anchor_row
+from costmodel.specs.images import ImageSize
+
+__all__ = ["LiveCase", "design_cases", "run_cases"]
+
+_IMAGE_SIDES = (200, 620)
+_PROMPT_TOKENS = (12, 200)
+_WARM_UP_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCase:
+    """One request to both models.
+
+    Attributes
+    ----------
+    output_tokens
+        By model name.
+    """
+
+    case_id: str
+    image: ImageSize
+    prompt_tokens: int
+    output_tokens: dict[str, int]
+
+
+def design_cases(
+    count: int, *, large_output_tokens: tuple[int, ...], seed: int
+) -> list[tuple[str, ImageSize, int, int]]:
+    """Held-out requests: case, image, prompt tokens, output tokens of the large model.
+
+    Image sides and prompt lengths are log-uniform, one from each of ``count`` equal parts of their range, in
+    independent order; none of them is a size that calibration measures.
+    """
+    rng = random.Random(f"held-out {seed}")
+    columns = [_strata(count, *_IMAGE_SIDES, rng) for _ in range(2)]
+    prompts = _strata(count, *_PROMPT_TOKENS, rng)
+    return [
+        (
+            f"live-{index}",
+            ImageSize(width=columns[0][index], height=columns[1][index]),
+            prompts[index],
+            large_output_tokens[index % len(large_output_tokens)],
+        )
+        for index in range(count)
+    ]
+
+
+def _strata(count: int, low: int, high: int, rng: random.Random) -> list[int]:
+    ratio = (high / low) ** (1 / count)
+    values = [round(low * ratio ** (index + rng.random())) for index in range(count)]
+    rng.shuffle(values)
+    return values
+
+
+def run_cases(
+    cases: Sequence[LiveCase],
+    models: dict[str, LocalModel],
+    device: Device,
+    journal: Journal,
+    *,
+    repeats: int,
+    budget_s: float,
+    seed: int,
+    progress: Callable[[float, str], None],
+) -> None:
+    """Run every case ``repeats`` times on every model; what the journal already holds is not run again.
+
+    Parameters
+    ----------
+    budget_s
+        When this much time is used, no further repeat is begun.
+    """
+    anchors = Anchors(device)
+    done = {(row["case_id"], row["model"], row["repeat"]) for row in journal if row.get("op") == "run"}
+    for name, model in models.items():
+        progress(0.0, f"warm-up {name}")
+        for case in cases[:2]:
+            model.run([random_image(case.image, seed=seed)], prompt_tokens=case.prompt_tokens, output_tokens=_WARM_UP_TOKENS)
+    started = time.monotonic()
+    rng = random.Random(seed)
+    for repeat in range(repeats):
+        todo = [(case, name) for case in cases for name in models if (case.case_id, name, repeat) not in done]
+        rng.shuffle(todo)
+        journal.append(anchor_row(anchors, device))
+        for case, name in todo:
+            elapsed = time.monotonic() - started
+            if elapsed > budget_s:
+                return
+            progress(min(elapsed / budget_s, 1.0), f"repeat {repeat + 1} of {repeats}: {case.case_id} {name}")
+            journal.append(_run_once(case, name, models[name], repeat, seed))
+            journal.append(anchor_row(anchors, device))
+
+
+def _run_once(case: LiveCase, name: str, model: LocalModel, repeat: int, seed: int) -> dict[str, object]:
+    image = random_image(case.image, seed=seed)
+    cpu_start, wall_start = time.process_time(), time.perf_counter()
+    times = model.run([image], prompt_tokens=case.prompt_tokens, output_tokens=case.output_tokens[name])
+    wall_s, cpu_s = time.perf_counter() - wall_start, time.process_time() - cpu_start
+    return {
+        "op": "run",
+        "case_id": case.case_id,
+        "model": name,
+        "repeat": repeat,
+        "images": str(case.image),
+        "prompt_tokens": case.prompt_tokens,
+        "output_tokens": case.output_tokens[name],
+        **asdict(times),
+        "latency_s": times.total_s,
+        "cpu_share": cpu_s / wall_s if model.device.kind == "cpu" else 1.0,
+    }
