@@ -82,7 +82,7 @@ BUSES = {
     "apple-m4-max": (512, 8.533),
 }
 
-# Headline figures in the makers' own units (10¹² a second, GB/s, GB), from the sources that each profile cites.
+# Headline figures in the makers' own units (10¹² a second, GB/s, GB), from the sources that a profile cites.
 PUBLISHED = [
     ("h100-pcie", "fp8", 1513, 2039, 80),
     ("a100-pcie-80gb", "int8", 624, 1935, 80),
