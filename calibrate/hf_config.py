@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedConfig, Qwen2_5_VLConfig, Qwen3VLConfig
@@ -57,27 +58,43 @@ def hf_config(
     if model.family not in _WRITERS:
         raise UnknownKeyError("family", model.family, _WRITERS)
     if model.vision is None or model.connector is None or model.image_rule is None:
-        raise UnsupportedArchitectureError(
-            "vision", "nothing", f"a vision tower, as family {model.family} has"
-        )
+        expected = f"a vision tower, as family {model.family} has"
+        raise UnsupportedArchitectureError("vision", "nothing", expected)
+    if len(model.decoder.layers) > 1:
+        got = f"{len(model.decoder.layers)} kinds of layers"
+        raise UnsupportedArchitectureError("decoder.layers", got, "equal layers")
     depth = model.vision.num_layers if vision_blocks is None else vision_blocks
     layers = model.decoder.num_layers if text_layers is None else text_layers
-    vision = _vision(model.vision, model.connector, model.image_rule, depth)
-    config = _WRITERS[model.family](model, vision, _text(model.decoder, layers), full_attention_blocks)
+    parts = _Parts(
+        model.decoder,
+        model.vision,
+        model.connector,
+        vision_fields=_vision(model.vision, model.connector, model.image_rule, depth),
+        text_fields=_text(model.decoder, layers),
+    )
+    config = _WRITERS[model.family](parts, full_attention_blocks)
     first_free = model.decoder.vocab_size - len(_SPECIAL_TOKENS)
     for offset, name in enumerate(_SPECIAL_TOKENS):
         setattr(config, name, min(getattr(config, name), first_free + offset))
     return config
 
 
-def _qwen3_vl(
-    model: ModelSpec, vision: dict[str, Any], text: dict[str, Any], full_attention_blocks: int | None
-) -> PreTrainedConfig:
-    if model.vision is None or model.connector is None:
-        raise UnsupportedArchitectureError("vision", "nothing", "a vision tower")
-    attention = model.decoder.layers[0].attention
-    mergers = sum(entry.count for entry in model.connector.projections if entry.name == "deepstack_merger")
-    vision["num_position_embeddings"] = model.vision.position_embeddings
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Parts of a model that has them all, and the config fields that every family shares."""
+
+    decoder: DecoderSpec
+    vision: VisionSpec
+    connector: ConnectorSpec
+    vision_fields: dict[str, Any]
+    text_fields: dict[str, Any]
+
+
+def _qwen3_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedConfig:
+    vision, text = parts.vision_fields, parts.text_fields
+    attention = parts.decoder.layers[0].attention
+    mergers = sum(entry.count for entry in parts.connector.projections if entry.name == "deepstack_merger")
+    vision["num_position_embeddings"] = parts.vision.position_embeddings
     vision["deepstack_visual_indexes"] = _spread(mergers, vision["depth"])
     half = attention.head_dim // 2
     text["head_dim"] = attention.head_dim
@@ -85,32 +102,28 @@ def _qwen3_vl(
     # Interleaved: height and width take every third frequency each, time what is left.
     text["rope_parameters"] = _rope([half - 2 * (half // 3), half // 3, half // 3], mrope_interleaved=True)
     return Qwen3VLConfig(
-        vision_config=vision, text_config=text, tie_word_embeddings=model.decoder.tied_embeddings
+        vision_config=vision, text_config=text, tie_word_embeddings=parts.decoder.tied_embeddings
     )
 
 
-def _qwen2_5_vl(
-    model: ModelSpec, vision: dict[str, Any], text: dict[str, Any], full_attention_blocks: int | None
-) -> PreTrainedConfig:
-    if model.vision is None:
-        raise UnsupportedArchitectureError("vision", "nothing", "a vision tower")
-    attention = model.decoder.layers[0].attention
-    if attention.q_size != model.decoder.hidden_size:
-        raise UnsupportedArchitectureError(
-            "hidden_size", str(model.decoder.hidden_size), f"num_heads · head_dim, here {attention.q_size}"
-        )
-    sides = {group.attention.window for group in model.vision.blocks if group.attention.window is not None}
+def _qwen2_5_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedConfig:
+    vision, text = parts.vision_fields, parts.text_fields
+    attention, hidden_size = parts.decoder.layers[0].attention, parts.decoder.hidden_size
+    if attention.q_size != hidden_size:
+        expected = f"num_heads · head_dim, here {attention.q_size}"
+        raise UnsupportedArchitectureError("decoder.hidden_size", str(hidden_size), expected)
+    sides = {group.attention.window for group in parts.vision.blocks if group.attention.window is not None}
     depth = vision["depth"]
-    full = sum(group.count for group in model.vision.blocks if group.attention.window is None)
-    kept = full * depth // model.vision.num_layers if full_attention_blocks is None else full_attention_blocks
+    full = sum(group.count for group in parts.vision.blocks if group.attention.window is None)
+    kept = full * depth // parts.vision.num_layers if full_attention_blocks is None else full_attention_blocks
     vision["fullatt_block_indexes"] = _spread(kept, depth)
     for side in sides:
-        vision["window_size"] = side * model.vision.patch_size
+        vision["window_size"] = side * parts.vision.patch_size
     half = attention.head_dim // 2
     rest = half - half // 4
     text["rope_parameters"] = _rope([half // 4, rest // 2, rest - rest // 2])
     return Qwen2_5_VLConfig(
-        vision_config=vision, text_config=text, tie_word_embeddings=model.decoder.tied_embeddings
+        vision_config=vision, text_config=text, tie_word_embeddings=parts.decoder.tied_embeddings
     )
 
 
@@ -160,7 +173,7 @@ def _spread(count: int, depth: int) -> list[int]:
     return [math.ceil((index + 1) * depth / kept) - 1 for index in range(kept)]
 
 
-_WRITERS: dict[str, Callable[[ModelSpec, dict[str, Any], dict[str, Any], int | None], PreTrainedConfig]] = {
+_WRITERS: dict[str, Callable[[_Parts, int | None], PreTrainedConfig]] = {
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,
 }
