@@ -189,3 +189,21 @@ def test_unsupported_architecture_names_the_supported_ones() -> None:
 def test_settings_that_contradict_the_model_are_an_error() -> None:
     with pytest.raises(ConfigError, match=r"preprocessor_config\.patch_size"):
         read_config(TINY_CONFIGS["qwen3_vl"], name="tiny", image_settings={"patch_size": 14})
+
+
+def test_an_architecture_beyond_the_transformers_class_is_refused(transformers: Any) -> None:
+    from calibrate.hf_config import hf_config
+
+    windowed = TINY_CONFIGS["qwen2_5_vl"] | {
+        "use_sliding_window": True,
+        "sliding_window": 16,
+        "max_window_layers": 1,
+    }
+    with pytest.raises(UnsupportedArchitectureError, match=r"decoder\.layers: got 2 kinds"):
+        hf_config(read_config(windowed, name="tiny"))
+    whole = read_config(TINY_CONFIGS["qwen3_vl"], name="tiny")
+    text = whole.model_copy(update={"vision": None, "connector": None, "image_rule": None})
+    with pytest.raises(UnsupportedArchitectureError, match="vision: got nothing"):
+        hf_config(text)
+    with pytest.raises(UnknownKeyError, match="unknown family 'mamba'"):
+        hf_config(whole.model_copy(update={"family": "mamba"}))
