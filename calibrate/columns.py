@@ -32,6 +32,7 @@ NUMBERS = (
     "window",
     "bytes",
     "num_devices",
+    "weight_copies",
     "tokens",
     "hidden_size",
     "intermediate_size",

@@ -34,8 +34,13 @@ class Mark(Protocol):
 class Device(Protocol):
     """What the measuring code needs to know of a device."""
 
-    kind: str
-    torch_device: torch.device
+    @property
+    def kind(self) -> str:
+        """``cpu`` or ``cuda``."""
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as torch names it."""
 
     def mark(self) -> Mark:
         """A point in the device's stream of work."""
@@ -65,7 +70,11 @@ class CpuDevice:
 
     threads: int
     kind: str = "cpu"
-    torch_device: torch.device = torch.device("cpu")
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as torch names it."""
+        return torch.device("cpu")
 
     def mark(self) -> Mark:
         """Wall-clock time: CPU work is done when the call returns."""

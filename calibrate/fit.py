@@ -33,6 +33,8 @@ _LEAST_ROWS = 6
 _LEAST_ROWS_OF_CONSTANT = 3
 # Beyond this spread a law explains nothing: predictions would be off by a factor of two.
 _LARGEST_SPREAD = 0.7
+# No timer is better than this.
+_SMALLEST_SPREAD = 0.005
 # A measured rate may exceed the datasheet's by this much before the row is impossible: clocks vary.
 _DATASHEET_MARGIN = 1.15
 _LARGEST_IMPOSSIBLE_SHARE = 0.2
@@ -87,7 +89,7 @@ def fit_law(
             f"{table.key}: rows do not follow the law {law.name}: residuals spread {sd:.2f} in log, "
             f"expected at most {_LARGEST_SPREAD}; are units or devices mixed?"
         )
-    covariance = _covariance(result, sd)
+    covariance = _covariance(np.asarray(result.jac)[: kept.rows], sd, spread)
     _check_determined(table.key, law, covariance, spread)
     return LawFit(
         law=law.name,
@@ -198,10 +200,10 @@ def _solve(
     )
 
 
-def _covariance(result: OptimizeResult, sd: float) -> Vector:
-    """Of the coefficients in the scale of the fit; the Jacobian includes the priors, so it has full rank."""
-    jacobian = np.asarray(result.jac)
-    return np.asarray(sd**2 * np.linalg.pinv(jacobian.T @ jacobian, hermitian=True))
+def _covariance(jacobian: Vector, sd: float, spread: Vector) -> Vector:
+    """Of the coefficients in the scale of the fit: what the rows tell, added to what the priors tell."""
+    information = jacobian.T @ jacobian / max(sd, _SMALLEST_SPREAD) ** 2 + np.diag(spread**-2.0)
+    return np.asarray(np.linalg.inv(information))
 
 
 def _check_enough(table: OperatorTable, law: Law) -> None:

@@ -35,7 +35,9 @@ def read_journal(path: Path) -> tuple[Row, list[Row]]:
         try:
             row = json.loads(line)
         except ValueError:
-            raise MeasurementError(f"{path.name}: line {number} is not JSON; expected one object a line") from None
+            raise MeasurementError(
+                f"{path.name}: line {number} is not JSON; expected one object a line"
+            ) from None
         if not isinstance(row, dict):
             raise MeasurementError(f"{path.name}: line {number} is {type(row).__name__}, expected an object")
         rows.append(row)

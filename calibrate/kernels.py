@@ -74,7 +74,12 @@ def _operators(device: Device, dtype: str, grid: KernelGrid) -> Iterator[tuple[d
     for m, n, k in grid.gemm:
         yield {"op": "gemm", "m": m, "n": n, "k": k}, _gemm(tensor, m, n, k)
     for batch, q_len, heads, kv_heads, head_dim in grid.context:
-        sizes = {"q_len": q_len, "kv_len": q_len, **_heads(batch, heads, kv_heads, head_dim), "kv_dtype": dtype}
+        sizes = {
+            "q_len": q_len,
+            "kv_len": q_len,
+            **_heads(batch, heads, kv_heads, head_dim),
+            "kv_dtype": dtype,
+        }
         yield {"op": "attention_context", **sizes}, _attention(tensor, sizes, causal=True)
     for batch, kv_len, heads, kv_heads, head_dim in grid.generation:
         sizes = {"q_len": 1, "kv_len": kv_len, **_heads(batch, heads, kv_heads, head_dim), "kv_dtype": dtype}

@@ -92,7 +92,11 @@ def run_cases(
     for name, model in models.items():
         progress(0.0, f"warm-up {name}")
         for case in cases[:2]:
-            model.run([random_image(case.image, seed=seed)], prompt_tokens=case.prompt_tokens, output_tokens=_WARM_UP_TOKENS)
+            model.run(
+                [random_image(case.image, seed=seed)],
+                prompt_tokens=case.prompt_tokens,
+                output_tokens=_WARM_UP_TOKENS,
+            )
     started = time.monotonic()
     rng = random.Random(seed)
     for repeat in range(repeats):

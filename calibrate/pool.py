@@ -159,9 +159,7 @@ def _sweep(
     return True
 
 
-def _warm_up(
-    items: Sequence[WorkItem], anchors: Anchors, progress: Callable[[float, str], None]
-) -> None:
+def _warm_up(items: Sequence[WorkItem], anchors: Anchors, progress: Callable[[float, str], None]) -> None:
     """First calls build kernels and caches; they are never samples."""
     anchors.measure()
     for item in items:

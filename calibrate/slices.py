@@ -66,7 +66,9 @@ class _Call:
     def again(self) -> _Call:
         """The same arguments with a cache that may be appended to."""
         cache = self.kwargs.get("past_key_values")
-        return self if cache is None else _Call(self.args, {**self.kwargs, "past_key_values": _snapshot(cache)})
+        return (
+            self if cache is None else _Call(self.args, {**self.kwargs, "past_key_values": _snapshot(cache)})
+        )
 
 
 def _snapshot(cache: Any) -> Any:
@@ -115,9 +117,7 @@ def slice_items(
 
 
 class _Builder:
-    def __init__(
-        self, spec: ModelSpec, device: Device, options: Options, engine: str, seed: int
-    ) -> None:
+    def __init__(self, spec: ModelSpec, device: Device, options: Options, engine: str, seed: int) -> None:
         self.spec, self.device, self.options, self.seed = spec, device, options, seed
         self.fields = {
             "op": "slice",
@@ -207,9 +207,13 @@ class _Builder:
         )
         step = program.decode_step(self.spec, context_tokens=tokens + 1.0, batch=1, options=self.options)
         return [
-            self.item(f"prefill/{tokens}", _Replay(self.device, prefill.components[1], layers[:_COMPUTE_BOUND_COPIES], calls[0])),
             self.item(
-                f"decode/{tokens}", _Replay(self.device, step.components[1], layers, calls[1], _DECODE_REPEATS)
+                f"prefill/{tokens}",
+                _Replay(self.device, prefill.components[1], layers[:_COMPUTE_BOUND_COPIES], calls[0]),
+            ),
+            self.item(
+                f"decode/{tokens}",
+                _Replay(self.device, step.components[1], layers, calls[1], _DECODE_REPEATS),
             ),
         ]
 
@@ -221,7 +225,9 @@ class _Builder:
         hidden = torch.randn(1, 1, head.in_features, dtype=head.weight.dtype, device=head.weight.device)
         step = program.decode_step(self.spec, context_tokens=1.0, batch=1, options=self.options)
         component = step.components[-1]
-        return self.item("head", _Replay(self.device, component, modules, _Call((hidden,), {}), _DECODE_REPEATS))
+        return self.item(
+            "head", _Replay(self.device, component, modules, _Call((hidden,), {}), _DECODE_REPEATS)
+        )
 
 
 class _Replay:

@@ -223,7 +223,8 @@ def _operator(
         return np.where(np.isfinite(values) & (values > 0), values, missing)
 
     if kind == "gemm":
-        return Gemm(kind, column("m"), column("n"), column("k"), dtype)
+        copies = column("weight_copies", np.inf)
+        return Gemm(kind, column("m"), column("n"), column("k"), dtype, weight_copies=copies)
     if kind == "attention_context":
         q_len, kv_len = column("q_len"), column("kv_len")
         heads = (column("num_heads"), column("num_kv_heads"), column("head_dim"))
@@ -275,4 +276,5 @@ def _median_of_repeats(table: OperatorTable, dropped: Counter[str]) -> OperatorT
 
 
 def _arrays(op: Op) -> dict[str, NDArray[np.float64]]:
-    return {name: value for name in op.sizes if isinstance(value := getattr(op, name), np.ndarray)}
+    fields = (field.name for field in dataclasses.fields(op))
+    return {name: value for name in fields if isinstance(value := getattr(op, name), np.ndarray)}

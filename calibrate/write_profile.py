@@ -82,9 +82,7 @@ def _kernel_tables(journal: Path) -> dict[str, OperatorTable]:
     return dict(read_tables([journal]).tables)
 
 
-def _laws(
-    tables: Mapping[str, OperatorTable], sheet: Datasheet
-) -> tuple[dict[str, LawFit], tuple[str, ...]]:
+def _laws(tables: Mapping[str, OperatorTable], sheet: Datasheet) -> tuple[dict[str, LawFit], tuple[str, ...]]:
     laws, notes = {}, []
     for key, table in tables.items():
         kind, _, dtype = key.partition("/")
@@ -107,7 +105,9 @@ def _measured_datasheet(tables: Mapping[str, OperatorTable], facts: Mapping[str,
             size = np.asarray(table.op.bytes)
             bandwidths += list((size / table.latency_s)[size >= _STREAMING_BYTES])
     if not peaks or not bandwidths:
-        raise FitError("no GEMM or no copy was measured: the device's peaks are unknown; run the kernels again")
+        raise FitError(
+            "no GEMM or no copy was measured: the device's peaks are unknown; run the kernels again"
+        )
     return Datasheet(
         peak_flops_per_s=peaks,
         memory_bytes_per_s=float(max(bandwidths)),

@@ -57,8 +57,9 @@ class UnknownKeyError(InputError):
     def __init__(self, kind: str, got: str, known: Iterable[str]) -> None:
         names = sorted(known)
         lowered = {name.lower(): name for name in names}
-        close = difflib.get_close_matches(got.lower(), lowered, n=3, cutoff=0.4)
-        nearest = [lowered[name] for name in close] or names[:3]
+        inside = [name for name in lowered if got and got.lower() in name]
+        close = inside + difflib.get_close_matches(got.lower(), lowered, n=3, cutoff=0.4)
+        nearest = [lowered[name] for name in dict.fromkeys(close)][:3] or names[:3]
         hint = f"nearest: {', '.join(nearest)}" if nearest else "the catalogue is empty"
         super().__init__(f"unknown {kind} {got!r}; {hint}")
 

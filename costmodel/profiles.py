@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from costmodel.documents import SCHEMA_VERSION, read_document
 from costmodel.errors import ProfileError, UnknownKeyError
-from costmodel.files import existing_file, read_bytes
-from costmodel.specs.base import Frozen, first_problem
+from costmodel.files import existing_file
+from costmodel.specs.base import Frozen
 
 __all__ = [
-    "SCHEMA_VERSION",
     "Coefficient",
     "ComponentFit",
     "Datasheet",
@@ -28,7 +27,6 @@ __all__ = [
     "profile_keys",
 ]
 
-SCHEMA_VERSION = 1
 _ROOT = Path(__file__).parent.parent / "hardware_profiles"
 
 Source = Literal["datasheet", "measured", "fitted", "assumed"]
@@ -101,7 +99,7 @@ class LawFit(Frozen):
     covariance: tuple[tuple[FiniteFloat, ...], ...] = ()
     residual_log_sd: NonNegativeFloat
     rows: int = Field(ge=0)
-    fitted_on: dict[str, tuple[FiniteFloat, ...]] = {}
+    fitted_on: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
 
     @property
     def lowest(self) -> dict[str, float]:
@@ -145,7 +143,7 @@ class Provenance(Frozen):
     measured_by: str
     date: str
     driver: str = ""
-    software: dict[str, str] = {}
+    software: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -157,7 +155,7 @@ class HardwareProfile(Frozen):
     name: str
     vendor: str
     datasheet: Datasheet
-    laws: dict[str, LawFit] = {}
+    laws: dict[str, LawFit] = Field(default_factory=dict)
     slices: tuple[SliceProfile, ...] = ()
     run_log_sd: NonNegativeFloat = 0.0
     provenance: Provenance
@@ -232,24 +230,4 @@ def _load(source: str | Path, *, kind: Literal["gpus", "engines"], label: str, c
     path = existing_file(_ROOT / kind / f"{source}.json" if known else Path(source))
     if path is None:
         raise UnknownKeyError(label, str(source), profile_keys(kind))
-    raw = read_bytes(path)
-    _check_schema(raw, path)
-    try:
-        return cls.model_validate_json(raw)
-    except ValidationError as error:
-        where, _, message = first_problem(error)
-        raise ProfileError(f"{path.name}: field {where or 'profile'}: {message}") from None
-
-
-def _check_schema(raw: bytes, path: Path) -> None:
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ProfileError(f"{path.name}: not a JSON file ({error})") from None
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if not isinstance(version, int):
-        raise ProfileError(f"{path.name}: got no schema_version, expected an integer up to {SCHEMA_VERSION}")
-    if version > SCHEMA_VERSION:
-        raise ProfileError(
-            f"{path.name}: schema_version is {version}, this version reads up to {SCHEMA_VERSION}; upgrade costmodel"
-        )
+    return read_document(path, cls)
