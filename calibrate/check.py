@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calibrate.live_runs import LiveCase
+from calibrate.live_runs import LEAST_QUIET_REPEATS, LiveCase
 from calibrate.samples import quiet_flags, share_quiet
 from costmodel.breakeven import break_even
 from costmodel.predict import predict
@@ -33,8 +33,7 @@ Rows = Sequence[Mapping[str, Any]]
 _LIMITS = {"encode": 0.12, "prefill": 0.15, "decode": 0.12}
 _TOTAL_LIMIT, _NOISE_FACTOR = 0.08, 1.5
 _BREAK_EVEN_LIMIT = 0.15
-# Undisturbed repeats that a case needs, and the share of cases that need them, before anything is said.
-_LEAST_REPEATS = 2
+# Share of the cases that must have enough undisturbed repeats before anything is said.
 _LEAST_SHARE_OF_CASES = 0.8
 _LEAST_CASES = 5
 
@@ -57,7 +56,7 @@ def check_runs(
         by_case[row["case_id"], row["model"]].append(row)
     specs = {spec.name: spec for spec in (small, large)}
     wanted = len(cases) * len(specs)
-    kept = {key: runs for key, runs in by_case.items() if len(runs) >= _LEAST_REPEATS}
+    kept = {key: runs for key, runs in by_case.items() if len(runs) >= LEAST_QUIET_REPEATS}
     table: list[ValidationRow] = []
     for case in cases:
         for name, spec in specs.items():
@@ -178,7 +177,7 @@ def _verdict(
 ) -> tuple[Literal["passed", "failed", "inconclusive"], tuple[str, ...]]:
     if kept < max(_LEAST_CASES, _LEAST_SHARE_OF_CASES * wanted):
         return "inconclusive", (
-            f"{kept} of {wanted} cases had {_LEAST_REPEATS} undisturbed repeats, expected "
+            f"{kept} of {wanted} cases had {LEAST_QUIET_REPEATS} undisturbed repeats, expected "
             f"{_LEAST_SHARE_OF_CASES:.0%}: run again on a quieter machine or with more repeats",
         )
     reasons = [

@@ -126,7 +126,7 @@ class CudaDevice:
 
     def mark(self) -> Mark:
         """An event recorded in the current stream."""
-        event = torch.cuda.Event(enable_timing=True)
+        event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self.torch_device))
         return event
 

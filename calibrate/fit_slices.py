@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,9 +112,9 @@ def _independent_features(points: Sequence[_Point]) -> list[str]:
 def _spread(relative: Vector, values: Vector, points: Sequence[_Point]) -> tuple[float, Vector]:
     """Residual spread, and covariance of the coefficients; sampling noise is the least that either can be."""
     residual = relative @ values - 1
-    noise = np.mean([(p.location.stderr_s / p.location.value_s) ** 2 for p in points])
+    noise = float(np.mean([(p.location.stderr_s / p.location.value_s) ** 2 for p in points]))
     freedom = len(points) - len(values)
     squared = float(residual @ residual) / freedom if freedom else 0.0
-    spread = float(np.sqrt(max(squared, noise)))
-    covariance = np.linalg.pinv(relative.T @ relative) * spread**2
+    spread = math.sqrt(max(squared, noise))
+    covariance = np.asarray(np.linalg.pinv(relative.T @ relative) * spread**2, dtype=np.float64)
     return spread, covariance

@@ -54,10 +54,8 @@ def kernel_grid(device: Device, *, gemm_shapes: int, attention_shapes: int, seed
 
 def slice_grid(*, quick: bool) -> SliceGrid:
     """Image sizes and prompt lengths at which slices are measured; none of them fits a patch grid as it is."""
-    images = ("250x190", "430x330", "620x470", "740x560")
-    text = (64, 256, 640, 1024)
-    if quick:
-        images, text = (images[0], images[2], images[3]), (text[0], text[2])
+    images = ("250x190", "620x470", "740x560") if quick else ("250x190", "430x330", "620x470", "740x560")
+    text = (64, 256, 640) if quick else (64, 256, 640, 1024)
     requests = (("250x190", 16), ("430x330", 100), ("620x470", 300), ("740x560", 40), ("300x900", 600))
     return SliceGrid(
         images=tuple(ImageSize.parse(size) for size in images),

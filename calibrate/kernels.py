@@ -37,7 +37,7 @@ def usable_dtypes(device: Device) -> tuple[str, ...]:
     times = {}
     for dtype in _CANDIDATES[device.kind]:
         matrix = torch.ones(_PROBE_SIZE, _PROBE_SIZE, dtype=TORCH_DTYPES[dtype], device=device.torch_device)
-        times[dtype] = min(_time(lambda m=matrix: m @ m, 3, device) for _ in range(5))
+        times[dtype] = min(_time(_bound(torch.mm, matrix, matrix), 3, device) for _ in range(5))
     return tuple(dtype for dtype, seconds in times.items() if dtype == "fp32" or seconds <= times["fp32"])
 
 

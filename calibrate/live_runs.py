@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from calibrate.device import Device
-from calibrate.engines.local_transformers import LocalModel, random_image
+from calibrate.engines.local_transformers import LocalModel, RunTimes, random_image
 from calibrate.journal import Journal
+from calibrate.samples import quiet_flags
 from calibrate.telemetry import Anchors, anchor_row
 from costmodel.specs.images import ImageSize
 
-__all__ = ["LiveCase", "design_cases", "run_cases"]
+__all__ = ["LEAST_QUIET_REPEATS", "LiveCase", "design_cases", "run_cases"]
 
-_IMAGE_SIDES = (200, 620)
+_IMAGE_SIDES = (200, 560)
 _PROMPT_TOKENS = (12, 200)
 _WARM_UP_TOKENS = 4
+
+LEAST_QUIET_REPEATS = 2
+"""Undisturbed runs that a case needs to count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ def _strata(count: int, low: int, high: int, rng: random.Random) -> list[int]:
 
 def run_cases(
     cases: Sequence[LiveCase],
-    models: dict[str, LocalModel],
+    models: Mapping[str, LocalModel],
     device: Device,
     journal: Journal,
     *,
@@ -80,48 +85,64 @@ def run_cases(
     seed: int,
     progress: Callable[[float, str], None],
 ) -> None:
-    """Run every case ``repeats`` times on every model; what the journal already holds is not run again.
+    """Run every case on every model until each has ``repeats`` runs and enough of them undisturbed.
+
+    What the journal already holds is not run again.
 
     Parameters
     ----------
     budget_s
-        When this much time is used, no further repeat is begun.
+        When this much time is used, no further run is begun.
     """
     anchors = Anchors(device)
-    done = {(row["case_id"], row["model"], row["repeat"]) for row in journal if row.get("op") == "run"}
     for name, model in models.items():
         progress(0.0, f"warm-up {name}")
         for case in cases[:2]:
-            model.run(
-                [random_image(case.image, seed=seed)],
-                prompt_tokens=case.prompt_tokens,
-                output_tokens=_WARM_UP_TOKENS,
-            )
+            _request(case, model, output_tokens=_WARM_UP_TOKENS, seed=seed)
     started = time.monotonic()
     rng = random.Random(seed)
-    for repeat in range(repeats):
-        todo = [(case, name) for case in cases for name in models if (case.case_id, name, repeat) not in done]
+    journal.append(anchor_row(anchors, device))
+    while todo := _missing(cases, models, journal, repeats):
         rng.shuffle(todo)
-        journal.append(anchor_row(anchors, device))
         for case, name in todo:
             elapsed = time.monotonic() - started
             if elapsed > budget_s:
                 return
-            progress(min(elapsed / budget_s, 1.0), f"repeat {repeat + 1} of {repeats}: {case.case_id} {name}")
-            journal.append(_run_once(case, name, models[name], repeat, seed))
+            progress(min(elapsed / budget_s, 1.0), f"{case.case_id} {name}")
+            journal.append(_run_once(case, name, models[name], seed))
             journal.append(anchor_row(anchors, device))
 
 
-def _run_once(case: LiveCase, name: str, model: LocalModel, repeat: int, seed: int) -> dict[str, object]:
+def _missing(
+    cases: Sequence[LiveCase], models: Mapping[str, LocalModel], journal: Journal, repeats: int
+) -> list[tuple[LiveCase, str]]:
+    """Cases with the fewest runs, then those with too few undisturbed ones."""
+    rows = list(journal)
+    runs, quiet = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for row, flag in zip(rows, quiet_flags(rows), strict=True):
+        if row.get("op") == "run":
+            runs[row["case_id"], row["model"]] += 1
+            quiet[row["case_id"], row["model"]] += flag
+    every = [(case, name) for case in cases for name in models]
+    fewest = min(runs[case.case_id, name] for case, name in every)
+    if fewest < repeats:
+        return [(case, name) for case, name in every if runs[case.case_id, name] == fewest]
+    return [(case, name) for case, name in every if quiet[case.case_id, name] < LEAST_QUIET_REPEATS]
+
+
+def _request(case: LiveCase, model: LocalModel, *, output_tokens: int, seed: int) -> RunTimes:
     image = random_image(case.image, seed=seed)
+    return model.run([image], prompt_tokens=case.prompt_tokens, output_tokens=output_tokens)
+
+
+def _run_once(case: LiveCase, name: str, model: LocalModel, seed: int) -> dict[str, object]:
     cpu_start, wall_start = time.process_time(), time.perf_counter()
-    times = model.run([image], prompt_tokens=case.prompt_tokens, output_tokens=case.output_tokens[name])
+    times = _request(case, model, output_tokens=case.output_tokens[name], seed=seed)
     wall_s, cpu_s = time.perf_counter() - wall_start, time.process_time() - cpu_start
     return {
         "op": "run",
         "case_id": case.case_id,
         "model": name,
-        "repeat": repeat,
         "images": str(case.image),
         "prompt_tokens": case.prompt_tokens,
         "output_tokens": case.output_tokens[name],

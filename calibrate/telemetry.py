@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -107,15 +107,12 @@ class DeviceState:
 
 def read_state(device: Device) -> DeviceState:
     """Read the state now."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    host = {
-        "time_unix_s": time.time(),
-        "load_1min": load,
-        "steal_s": float(getattr(psutil.cpu_times(), "steal", 0.0)),
-    }
-    if not isinstance(device, CudaDevice):
-        return DeviceState(**host)
-    return DeviceState(**host, **_nvml_state(device))
+    host = DeviceState(
+        time_unix_s=time.time(),
+        load_1min=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+        steal_s=float(getattr(psutil.cpu_times(), "steal", 0.0)),
+    )
+    return replace(host, **_nvml_state(device)) if isinstance(device, CudaDevice) else host
 
 
 # Clock event reasons of NVML that mean "slower than asked for": power, temperature, hardware brake.

@@ -79,7 +79,12 @@ class _Side:
     """One model on the common request; totals by output length, each computed once."""
 
     def __init__(
-        self, model: ModelSpec, hardware: HardwareProfile, engine: EngineProfile, request: Workload, dtype: str
+        self,
+        model: ModelSpec,
+        hardware: HardwareProfile,
+        engine: EngineProfile,
+        request: Workload,
+        dtype: str,
     ) -> None:
         self.model, self._hardware, self._engine = model, hardware, engine
         self._request, self._dtype = request, dtype
@@ -143,9 +148,7 @@ def break_even(
     lengths = _lengths(2 * longest)
     probability = None
     if small_output_tokens is not None:
-        probability = _probability_slower(
-            sides[0].run(small_output_tokens), sides[1].run(large_output_tokens)
-        )
+        probability = _probability_slower(sides[0].run(small_output_tokens), sides[1].run(large_output_tokens))
     return BreakEven(
         small=small.name,
         large=large.name,
@@ -178,9 +181,7 @@ def break_even(
     )
 
 
-def _solve(
-    small: _Side, large: _Side, large_tokens: int, interval: float
-) -> tuple[Quantity | None, float | None]:
+def _solve(small: _Side, large: _Side, large_tokens: int, interval: float) -> tuple[Quantity | None, float | None]:
     """Bracket by doubling, bisect on whole tokens, interpolate between the last two."""
     target = large.seconds(large_tokens)
     if small.seconds(1) >= target:

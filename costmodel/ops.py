@@ -179,16 +179,31 @@ class ContextAttention:
         return 2.0 * size * self.batch * seen * self.num_kv_heads * self.head_dim
 
     @property
+    def longest_span(self) -> Num:
+        """Keys that the last token sees."""
+        return self.kv_len if self.window is None else np.minimum(self.kv_len, self.window)
+
+    @property
+    def kv_written_bytes(self) -> Num:
+        """New keys and values written to the cache."""
+        rows = self.batch * self.q_len * self.head_dim
+        return 2.0 * dtype_of(self.kv_dtype).activation_bytes * rows * self.num_kv_heads
+
+    @property
     def bytes(self) -> Num:
         """Queries and output, keys and values read, new keys and values written."""
         rows = self.batch * self.q_len * self.head_dim
-        written = 2.0 * dtype_of(self.kv_dtype).activation_bytes * rows * self.num_kv_heads
-        return 2.0 * dtype_of(self.dtype).activation_bytes * rows * self.num_heads + self.kv_bytes + written
+        queries = 2.0 * dtype_of(self.dtype).activation_bytes * rows * self.num_heads
+        return queries + self.kv_bytes + self.kv_written_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationAttention:
-    """Attention of one new token a sequence over ``kv_len`` cached ones, itself included (equations 6 and 7)."""
+    """Attention of one new token a sequence over ``kv_len`` cached ones, itself included (equations 6, 7).
+
+    ``kv_copies`` says how many caches take their turn where it is timed, as ``weight_copies`` of a GEMM does: a model
+    streams its weights between two reads of a cache (infinity), a benchmark may read the same one again.
+    """
 
     kind: ClassVar[str] = "attention_generation"
     sizes: ClassVar[tuple[str, ...]] = ("batch", "kv_len", "num_heads", "num_kv_heads", "head_dim", "window")
@@ -202,6 +217,7 @@ class GenerationAttention:
     kv_dtype: str
     window: Num | None = None
     launches: int = 1
+    kv_copies: Num = np.inf
 
     @property
     def pairs(self) -> Num:
@@ -350,7 +366,7 @@ class AllGather:
 class MoeExperts:
     """Both expert GEMMs (gate and up, then down) of ``tokens`` rows sent to ``top_k`` of ``num_experts``.
 
-    Rows are taken as spread evenly: an expert is idle with the probability that no row chose it (equation 24).
+    Rows are taken as spread evenly: an expert is idle with the probability that no row chose it (equation 28).
     """
 
     kind: ClassVar[str] = "moe"
@@ -383,13 +399,7 @@ class MoeExperts:
     @property
     def weight_bytes(self) -> Num:
         """Weights of the experts that are used."""
-        return (
-            dtype_of(self.dtype).weight_bytes
-            * 3.0
-            * self.active_experts
-            * self.hidden_size
-            * self.intermediate_size
-        )
+        return dtype_of(self.dtype).weight_bytes * 3.0 * self.active_experts * self.hidden_size * self.intermediate_size
 
     @property
     def bytes(self) -> Num:

@@ -211,9 +211,7 @@ def _stages(
     steps = workload.output_tokens - 1
     nodes, weights = _legendre(_DECODE_NODES)
     # Step i attends to prompt + i tokens, i = 1…steps; the sum over i as an integral of the midpoint rule.
-    decode = program.decode_step(
-        model, context_tokens=prompt + 0.5 + steps * nodes, batch=batch, options=options
-    )
+    decode = program.decode_step(model, context_tokens=prompt + 0.5 + steps * nodes, batch=batch, options=options)
     copied = sum(layout.resized_pixels for layout in layouts) * batch * 3 * _PIXEL_BYTES
     estimates = {
         "preprocess": pricer.preprocess(preprocess, copied),
@@ -225,9 +223,7 @@ def _stages(
     return estimates, bound
 
 
-def _check_limits(
-    pricer: Pricer, model: ModelSpec, workload: Workload, prompt: int, memory: Memory
-) -> None:
+def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: int, memory: Memory) -> None:
     context, limit = prompt + workload.output_tokens, model.decoder.max_context_tokens
     if context > limit:
         pricer.warn(f"context of {context} tokens is beyond the model's {limit}")

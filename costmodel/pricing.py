@@ -59,9 +59,7 @@ def component_time_s(coefficients: Mapping[str, float], features: Mapping[str, N
     unknown = sorted(set(coefficients) - set(features))
     if unknown:
         raise ProfileError(f"slice feature(s) {unknown} unknown; expected some of {sorted(features)}")
-    return sum(
-        (features[name] * coefficient for name, coefficient in coefficients.items()), start=np.float64(0.0)
-    )
+    return sum((features[name] * coefficient for name, coefficient in coefficients.items()), start=np.float64(0.0))
 
 
 @dataclass
@@ -192,9 +190,7 @@ class Pricer:
         for name, highest in fit.highest.items():
             largest = float(np.max(component.features[name]))
             if largest > highest * _EXTRAPOLATION_FACTOR:
-                self.warn(
-                    f"{component.name}: {name} is {largest:.4g}, calibrated up to {highest:.4g}; extrapolated"
-                )
+                self.warn(f"{component.name}: {name} is {largest:.4g}, calibrated up to {highest:.4g}; extrapolated")
 
     def warn(self, text: str) -> None:
         """Add a warning once."""

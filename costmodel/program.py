@@ -329,7 +329,5 @@ def _projection_ops(projection: ProjectionSpec, tokens: float, options: Options)
     for index, linear in enumerate(projection.linears):
         if index:
             ops.append(_elementwise("activation", "gelu", tokens * linear.in_features, options))
-        ops.append(
-            Gemm(f"{projection.name}_{index}", tokens, linear.out_features, linear.in_features, options.dtype)
-        )
+        ops.append(Gemm(f"{projection.name}_{index}", tokens, linear.out_features, linear.in_features, options.dtype))
     return tuple(ops)

@@ -30,9 +30,7 @@ def prediction_table(prediction: Prediction) -> Table:
     for name in ("preprocess", "encode", "prefill", "decode", "ttft", "tpot", "total"):
         quantity: Quantity = getattr(latency, f"{name}_s")
         bound = prediction.bound.get(name, "host" if name == "preprocess" else "")
-        rows.append(
-            (name, *(format_seconds(x) for x in (quantity.value, quantity.low, quantity.high)), bound)
-        )
+        rows.append((name, *(format_seconds(x) for x in (quantity.value, quantity.low, quantity.high)), bound))
     fits = "fits in" if memory.fits else "does NOT fit in"
     return Table(
         title=f"{prediction.model} on {prediction.hardware}, {prediction.engine}, {prediction.dtype}",
@@ -64,7 +62,7 @@ def break_even_tables(result: BreakEven) -> tuple[Table, ...]:
         else f"{result.small} is slower even with one token"
     )
     title = f"{result.large} with {result.large_output_tokens} tokens: {format_seconds(result.large_s.value)}; {words}"
-    footer = ()
+    footer: tuple[str, ...] = ()
     if result.probability_large_faster is not None:
         footer = (
             f"probability that the large model is faster than {result.small_output_tokens} small-model tokens: "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GIB", "GIGA", "KILO", "MEGA", "MICRO", "MILLI", "TERA", "format_bytes", "format_seconds"]
+__all__ = ["GIB", "GIGA", "KILO", "MEGA", "MICRO", "MILLI", "NANO", "TERA", "format_bytes", "format_seconds"]
 
 KILO = 1e3
 MEGA = 1e6
@@ -10,6 +10,7 @@ GIGA = 1e9
 TERA = 1e12
 MILLI = 1e-3
 MICRO = 1e-6
+NANO = 1e-9
 GIB = 1024**3
 
 _MIB = 1024**2
