@@ -1,0 +1,23 @@
+"""Figures from plain results: the one place that makes them, for files, the report and the page.
+
+Every function takes a result as :mod:`costmodel` returns it, and gives a plotly figure. Plotly is imported
+only when this package is.
+"""
+
+from __future__ import annotations
+
+from costmodel.plots.breakdown import breakdown_figure
+from costmodel.plots.breakeven import break_even_figure, latency_figure
+from costmodel.plots.theme import CONFIG, PAGE_CSS, Figure
+from costmodel.plots.validation import error_figure, parity_figure
+
+__all__ = [
+    "CONFIG",
+    "PAGE_CSS",
+    "Figure",
+    "break_even_figure",
+    "breakdown_figure",
+    "error_figure",
+    "latency_figure",
+    "parity_figure",
+]
