@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from costmodel.errors import InputError
@@ -53,23 +55,32 @@ def write_atomic(path: Path, text: str) -> None:
     Raises
     ------
     InputError
-        If the folder cannot be written to.
+        If it can't be written (no such folder, no permission, disk full); nothing is left behind.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with _removed_unless_renamed(Path(name)) as temporary:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(_ordinary_mode())
+            temporary.replace(path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
+        raise InputError(f"can't write {path}: {error.strerror}") from None
+
+
+@contextmanager
+def _removed_unless_renamed(temporary: Path) -> Iterator[Path]:
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes the file private; give it the permissions that an ordinary new file has.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _ordinary_mode() -> int:
+    """Permissions of an ordinary new file; a temporary one starts out private."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -51,9 +51,9 @@ class Prediction(Frozen):
     engine: str
     dtype: str
     interval: float
+    workload: Workload
     visual_tokens: tuple[int, ...]
     prompt_tokens_total: int
-    output_tokens: int
     latency: Latency
     memory: Memory
     bound: dict[str, Bound]
@@ -143,9 +143,9 @@ def predict(
         engine=engine.key,
         dtype=dtype,
         interval=interval,
+        workload=workload,
         visual_tokens=tuple(layout.visual_tokens for layout in forecast.layouts),
         prompt_tokens_total=forecast.prompt_tokens,
-        output_tokens=workload.output_tokens,
         latency=forecast.latency(interval),
         memory=forecast.memory,
         bound=forecast.bound,

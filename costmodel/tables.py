@@ -31,14 +31,16 @@ def prediction_table(prediction: Prediction) -> Table:
         quantity: Quantity = getattr(latency, f"{name}_s")
         bound = prediction.bound.get(name, "host" if name == "preprocess" else "")
         rows.append((name, *(format_seconds(x) for x in (quantity.value, quantity.low, quantity.high)), bound))
+    request = prediction.workload
+    images = f"{len(request.images)} image(s) {', '.join(map(str, request.images))}; " if request.images else ""
     fits = "fits in" if memory.fits else "does NOT fit in"
     return Table(
         title=f"{prediction.model} on {prediction.hardware}, {prediction.engine}, {prediction.dtype}",
         columns=("stage", "time", "low", "high", "bound by"),
         rows=tuple(rows),
         footer=(
-            f"{prediction.prompt_tokens_total} prompt tokens, {sum(prediction.visual_tokens)} of them visual; "
-            f"{prediction.output_tokens} output tokens; {prediction.interval:.0%} interval",
+            f"{images}{prediction.prompt_tokens_total} prompt tokens, {sum(prediction.visual_tokens)} of them visual; "
+            f"{request.output_tokens} output tokens; batch {request.batch}; {prediction.interval:.0%} interval",
             f"memory: weights {format_bytes(memory.weights_bytes)}, KV cache {format_bytes(memory.kv_cache_bytes)}, "
             f"activations {format_bytes(memory.activations_bytes)}; {fits} {format_bytes(memory.capacity_bytes)}",
             _sources(prediction),

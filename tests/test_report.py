@@ -257,14 +257,14 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(InputError, match="No space left on device"):
         report.write_report(tmp_path / "report.html", hardware=samples.hardware())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="can.t write"):
         report.write_report(tmp_path / "taken" / "report.html", hardware=samples.hardware())
 
 

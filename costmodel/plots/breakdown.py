@@ -69,7 +69,7 @@ def _name_rows(figure: Figure, predictions: Sequence[Prediction]) -> None:
     """Names above the bars, not beside them: they keep their width on a narrow screen."""
     names = prediction_names(predictions)
     for row, prediction in enumerate(predictions):
-        lengths = f"{prediction.prompt_tokens_total} + {prediction.output_tokens} tokens"
+        lengths = f"{prediction.prompt_tokens_total} + {prediction.workload.output_tokens} tokens"
         total = seconds_interval(prediction.latency.total_s)
         figure.add_annotation(
             x=0,

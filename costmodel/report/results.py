@@ -145,7 +145,7 @@ def _prediction_words(prediction: Prediction) -> Html:
     return join(
         [
             element("strong", prediction.model),
-            f" answers with {prediction.output_tokens} tokens in ",
+            f" answers with {prediction.workload.output_tokens} tokens in ",
             element("strong", seconds_interval(prediction.latency.total_s)),
             f" on {prediction.hardware} with {prediction.engine}; the first token comes after "
             f"{seconds_interval(prediction.latency.ttft_s)}.",
@@ -204,9 +204,11 @@ def _request_rows(predictions: Sequence[Prediction]) -> list[list[str]]:
         ["device", *(p.hardware for p in predictions)],
         ["engine", *(p.engine for p in predictions)],
         ["number format", *(p.dtype for p in predictions)],
+        ["images", *(", ".join(map(str, p.workload.images)) or "none" for p in predictions)],
+        ["batch", *(str(p.workload.batch) for p in predictions)],
         ["visual tokens", *(visual(p) for p in predictions)],
         ["prompt tokens, visual included", *(str(p.prompt_tokens_total) for p in predictions)],
-        ["output tokens", *(str(p.output_tokens) for p in predictions)],
+        ["output tokens", *(str(p.workload.output_tokens) for p in predictions)],
         ["weights", *(format_bytes(p.memory.weights_bytes) for p in predictions)],
         ["KV cache at the end", *(format_bytes(p.memory.kv_cache_bytes) for p in predictions)],
         ["activations", *(format_bytes(p.memory.activations_bytes) for p in predictions)],
