@@ -48,7 +48,7 @@ def kernel_grid(device: Device, *, gemm_shapes: int, attention_shapes: int, seed
         context=tuple((1, _bounded(n, h * d, most), h, kv, d) for n, (h, kv), d in pairs),
         generation=tuple((1, n, h, kv, d) for n, (h, kv), d in pairs),
         encoder=tuple((1, _bounded(n, h * d, most), h, d) for n, (h, _), d in pairs),
-        elementwise=tuple(_strata(8, 1 << 10, _MOST_ELEMENTS.get(device.kind, 1 << 24), rng)),
+        elementwise=tuple(_strata(12, 1 << 10, _MOST_ELEMENTS.get(device.kind, 1 << 24), rng)),
     )
 
 
