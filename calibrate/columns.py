@@ -33,6 +33,7 @@ NUMBERS = (
     "bytes",
     "num_devices",
     "weight_copies",
+    "kv_copies",
     "tokens",
     "hidden_size",
     "intermediate_size",
@@ -81,9 +82,7 @@ def read_columns(path: Path) -> Columns:
     """
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     if path.suffix not in readers:
-        raise MeasurementError(
-            f"{path.name}: got ending {path.suffix!r}, expected one of {', '.join(readers)}"
-        )
+        raise MeasurementError(f"{path.name}: got ending {path.suffix!r}, expected one of {', '.join(readers)}")
     if not path.is_file():
         raise MeasurementError(f"{path.name}: no such file")
     try:
@@ -110,19 +109,13 @@ def _check_names(names: Iterable[str], label: str) -> None:
     found = set(names)
     wrong = sorted(found & set(_OTHER_UNITS))
     if wrong:
-        raise MeasurementError(
-            f"{label}: column {wrong[0]!r} is not in seconds, or does not say; expected 'latency_s'"
-        )
+        raise MeasurementError(f"{label}: column {wrong[0]!r} is not in seconds, or does not say; expected 'latency_s'")
     missing = sorted({"op", "latency_s"} - found)
     if missing:
-        raise MeasurementError(
-            f"{label}: lacks column {', '.join(missing)}; it has {', '.join(sorted(found)[:12])}"
-        )
+        raise MeasurementError(f"{label}: lacks column {', '.join(missing)}; it has {', '.join(sorted(found)[:12])}")
 
 
-def _from_records(
-    records: Sequence[Mapping[str, Any]], names: Iterable[str], unreadable: Counter[str]
-) -> Columns:
+def _from_records(records: Sequence[Mapping[str, Any]], names: Iterable[str], unreadable: Counter[str]) -> Columns:
     present = set(names)
     numbers = {
         name: np.array([_number(record.get(name)) for record in records], dtype=np.float64)
@@ -201,9 +194,7 @@ def read_parquet(path: Path) -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise MeasurementError(
-            f"{path.name}: reading Parquet needs pyarrow; install the extra 'tables'"
-        ) from None
+        raise MeasurementError(f"{path.name}: reading Parquet needs pyarrow; install the extra 'tables'") from None
     try:
         return pyarrow.parquet.read_table(path)
     except pyarrow.ArrowException as error:

@@ -121,9 +121,7 @@ def read_tables(paths: Sequence[Path]) -> TableSet:
     """
     if not paths:
         raise MeasurementError("got no measurement table, expected at least one file")
-    return group_columns(
-        join_columns([read_columns(path) for path in paths]), label=", ".join(p.name for p in paths)
-    )
+    return group_columns(join_columns([read_columns(path) for path in paths]), label=", ".join(p.name for p in paths))
 
 
 def group_columns(columns: Columns, *, label: str) -> TableSet:
@@ -142,9 +140,7 @@ def group_columns(columns: Columns, *, label: str) -> TableSet:
         for table in _tables_of_kind(str(kind), columns, usable & (kinds == kind), dropped, label):
             tables[table.key] = table
     if not tables:
-        reasons = (
-            "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items()) or "it has no rows"
-        )
+        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items()) or "it has no rows"
         raise MeasurementError(f"{label}: no usable row is left ({reasons})")
     return TableSet(dict(sorted(tables.items())), dropped)
 
@@ -157,9 +153,7 @@ def _usable_rows(columns: Columns, dropped: Counter[str]) -> NDArray[np.bool_]:
     for kind, count in Counter(kinds[usable & ~known].tolist()).items():
         dropped[f"unknown operator {kind!r}"] += count
     usable &= known
-    latency_s = (
-        columns.numbers["latency_s"] if "latency_s" in columns.numbers else np.full(columns.rows, np.nan)
-    )
+    latency_s = columns.numbers["latency_s"] if "latency_s" in columns.numbers else np.full(columns.rows, np.nan)
     for reason, bad in (
         ("latency_s is not a number", ~np.isfinite(latency_s)),
         ("latency_s is not positive", np.isfinite(latency_s) & (latency_s <= 0)),
@@ -169,9 +163,7 @@ def _usable_rows(columns: Columns, dropped: Counter[str]) -> NDArray[np.bool_]:
     return usable
 
 
-def _drop(
-    usable: NDArray[np.bool_], bad: NDArray[np.bool_], reason: str, dropped: Counter[str]
-) -> NDArray[np.bool_]:
+def _drop(usable: NDArray[np.bool_], bad: NDArray[np.bool_], reason: str, dropped: Counter[str]) -> NDArray[np.bool_]:
     count = int(np.sum(usable & bad))
     if count:
         dropped[reason] += count
@@ -197,9 +189,7 @@ def _tables_of_kind(
         kv_dtypes = dtypes
     pairs = sorted({(str(a), str(b)) for a, b in zip(dtypes[mask], kv_dtypes[mask], strict=True)})
     found = (
-        _one_table(
-            kind, dtype, kv_dtype, columns, mask & (dtypes == dtype) & (kv_dtypes == kv_dtype), dropped
-        )
+        _one_table(kind, dtype, kv_dtype, columns, mask & (dtypes == dtype) & (kv_dtypes == kv_dtype), dropped)
         for dtype, kv_dtype in pairs
     )
     return [table for table in found if table.rows]
@@ -213,9 +203,7 @@ def _one_table(
     return _median_of_repeats(OperatorTable(op, columns.numbers["latency_s"][mask]), dropped)
 
 
-def _operator(
-    kind: str, dtype: str, kv_dtype: str, sizes: Mapping[str, NDArray[np.float64]], *, rows: int
-) -> Op:
+def _operator(kind: str, dtype: str, kv_dtype: str, sizes: Mapping[str, NDArray[np.float64]], *, rows: int) -> Op:
     """Build the operator of one kind over columns of sizes."""
 
     def column(name: str, missing: float = np.nan) -> NDArray[np.float64]:
@@ -233,11 +221,11 @@ def _operator(
     if kind == "attention_generation":
         heads = (column("num_heads"), column("num_kv_heads"), column("head_dim"))
         window = column("window", np.inf)
-        return GenerationAttention(kind, column("batch"), column("kv_len"), *heads, dtype, kv_dtype, window)
+        copies = column("kv_copies", np.inf)
+        sizes_of_kv = (column("batch"), column("kv_len"))
+        return GenerationAttention(kind, *sizes_of_kv, *heads, dtype, kv_dtype, window, kv_copies=copies)
     if kind == "attention_encoder":
-        return EncoderAttention(
-            kind, column("batch"), column("q_len"), column("num_heads"), column("head_dim"), dtype
-        )
+        return EncoderAttention(kind, column("batch"), column("q_len"), column("num_heads"), column("head_dim"), dtype)
     if kind == "moe":
         names = ("tokens", "hidden_size", "intermediate_size", "num_experts", "top_k")
         return MoeExperts(kind, *(column(name) for name in names), dtype=dtype)

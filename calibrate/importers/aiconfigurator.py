@@ -41,6 +41,8 @@ _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "int4_wo": "w4
 _NO_FP8_UNITS = ("a100_sxm", "b60")
 # Of the expert loads that all tables share, the one nearest to an even random choice.
 _EXPERT_LOAD = "power_law_1.01"
+# The collectors run a GEMM on this many sets of weights in turn, so that large ones are cold.
+_WEIGHT_COPIES = 6.0
 
 Raw = Mapping[str, NDArray[np.generic]]
 Mask = NDArray[np.bool_]
@@ -183,7 +185,9 @@ def _without_law(dtype: Texts) -> dict[str, Mask]:
 
 def _gemm(raw: Raw, gpu: str) -> Columns:
     dtype = _dtypes(raw["gemm_dtype"], gpu)
-    return _rows(raw, "gemm", _without_law(dtype), {name: raw[name] for name in ("m", "n", "k")}, dtype)
+    sizes = {name: raw[name] for name in ("m", "n", "k")}
+    copies = np.full(len(dtype), _WEIGHT_COPIES)
+    return _rows(raw, "gemm", _without_law(dtype), {**sizes, "weight_copies": copies}, dtype)
 
 
 def _heads(raw: Raw) -> dict[str, NDArray[np.generic]]:
@@ -206,7 +210,8 @@ def _context(raw: Raw, gpu: str) -> Columns:
 
 def _generation(raw: Raw, gpu: str) -> Columns:
     del gpu
-    numbers = {**_heads(raw), "kv_len": raw["isl"].astype(float) + raw["step"].astype(float)}
+    kv_len = raw["isl"].astype(float) + raw["step"].astype(float)
+    numbers = {**_heads(raw), "kv_len": kv_len, "kv_copies": np.ones(len(kv_len))}
     dtypes = _dtypes(raw["attn_dtype"]), _dtypes(raw["kv_cache_dtype"])
     return _rows(raw, "attention_generation", {}, numbers, *dtypes)
 

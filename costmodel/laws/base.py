@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -17,11 +17,25 @@ class Peaks(Protocol):
     """What a law may ask of a device: its datasheet."""
 
     @property
-    def memory_bytes_per_s(self) -> float: ...
+    def memory_bytes_per_s(self) -> float:
+        """Peak rate of the memory."""
+
     @property
-    def cache_bytes(self) -> float: ...
+    def cache_bytes(self) -> float:
+        """Size of the last cache before the memory."""
+
     @property
-    def multiprocessors(self) -> int: ...
+    def multiprocessors(self) -> int:
+        """Processors that a kernel's blocks are spread over."""
+
+    @property
+    def link_bytes_per_s(self) -> float | None:
+        """Peak rate to a peer device, one direction."""
+
+    @property
+    def host_link_bytes_per_s(self) -> float | None:
+        """Peak rate to the host, one direction."""
+
     def flops_per_s(self, dtype: str) -> float:
         """Peak rate at a number format; a typed error where the datasheet has none."""
 

@@ -14,11 +14,11 @@ __all__ = ["CACHE_PARAMETERS", "MEMORY", "memory_s", "seconds_per_byte"]
 # How sharply hits turn into misses around the effective size; the same on every device tried.
 _STEEPNESS = 8.0
 
-MEMORY = Parameter("memory_efficiency", "1", start=0.85, low=0.4, high=1.02, prior_sd=0.2)
+MEMORY = Parameter("memory_efficiency", "1", start=0.85, low=0.4, high=1.0, prior_sd=0.2)
 CACHE_PARAMETERS = (
     MEMORY,
     Parameter("cache_speedup", "1", start=2.0, low=1.02, high=10.0, prior_sd=0.5),
-    Parameter("cache_share", "1", start=0.8, low=0.1, high=2.0, prior_sd=0.5),
+    Parameter("cache_share", "1", start=0.8, low=0.1, high=1.2, prior_sd=0.5),
 )
 
 
