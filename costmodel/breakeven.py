@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from costmodel.errors import WorkloadError
+from costmodel.errors import ProfileError, WorkloadError
 from costmodel.estimate import Estimate, total
 from costmodel.predict import estimate
 from costmodel.profiles import EngineProfile, HardwareProfile
@@ -76,17 +76,21 @@ class BreakEven(Frozen):
 
 
 class _Side:
-    """One model on the common request; totals by output length, each computed once."""
+    """One model on the common request; totals by output length, each computed once.
+
+    ``role`` tells the two apart where both have the same name.
+    """
 
     def __init__(
         self,
+        role: str,
         model: ModelSpec,
         hardware: HardwareProfile,
         engine: EngineProfile,
         request: Workload,
         dtype: str,
     ) -> None:
-        self.model, self._hardware, self._engine = model, hardware, engine
+        self.role, self.model, self._hardware, self._engine = role, model, hardware, engine
         self._request, self._dtype = request, dtype
         self._totals: dict[int, Estimate] = {}
         self.warnings: list[str] = []
@@ -106,7 +110,7 @@ class _Side:
 
     def run(self, output_tokens: int) -> Estimate:
         """Total of one run: the two models run at different times, so that the device's drift is not shared."""
-        return self.total(output_tokens).with_shared_error(f"run {self.model.name}", self._hardware.run_log_sd)
+        return self.total(output_tokens).with_shared_error(f"run {self.role}", self._hardware.run_log_sd)
 
     def quantity(self, output_tokens: int, interval: float) -> Quantity:
         """Total with its interval."""
@@ -139,10 +143,14 @@ def break_even(
     ------
     WorkloadError
         If an output length is below 1.
+    ProfileError
+        If the small model's tokens take no time, so that there is no crossing.
     """
-    if large_output_tokens < 1 or (small_output_tokens or 1) < 1:
-        raise WorkloadError("output lengths are below 1, expected 1 or more")
-    sides = [_Side(model, hardware, engine, request, dtype) for model in (small, large)]
+    for name, got in (("large", large_output_tokens), ("small", small_output_tokens)):
+        if got is not None and got < 1:
+            raise WorkloadError(f"{name}_output_tokens is {got}, expected 1 or more")
+    pair = (("small", small), ("large", large))
+    sides = [_Side(role, model, hardware, engine, request, dtype) for role, model in pair]
     point, at_s = _solve(sides[0], sides[1], large_output_tokens, interval)
     longest = max(large_output_tokens, small_output_tokens or 1, math.ceil(point.value) if point else 1)
     lengths = _lengths(2 * longest)
@@ -184,8 +192,10 @@ def break_even(
 def _solve(small: _Side, large: _Side, large_tokens: int, interval: float) -> tuple[Quantity | None, float | None]:
     """Bracket by doubling, bisect on whole tokens, interpolate between the last two."""
     target = large.seconds(large_tokens)
-    if small.seconds(1) >= target:
+    if small.seconds(1) > target:
         return None, None
+    if small.seconds(2) <= small.seconds(1):
+        raise ProfileError(f"{small.model.name}: by these profiles a token takes no time, there is no break-even")
     low, high = 1, 2
     while small.seconds(high) < target:
         low, high = high, 2 * high

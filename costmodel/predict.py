@@ -135,7 +135,6 @@ def predict(
     UnknownKeyError
         If the number format is unknown.
     """
-    _check_interval(interval)
     forecast = estimate(model, hardware, engine, workload, dtype=dtype, kv_dtype=kv_dtype)
     return Prediction(
         model=model.name,
@@ -187,11 +186,6 @@ def estimate(
     )
     _check_limits(pricer, model, workload, prompt, memory)
     return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, bound, memory)
-
-
-def _check_interval(interval: float) -> None:
-    if not 0 < interval < 1:
-        raise WorkloadError(f"interval is {interval}, expected a probability between 0 and 1, for example 0.9")
 
 
 def _stages(

@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+from costmodel.errors import WorkloadError
 from costmodel.specs.base import Frozen
 
 __all__ = ["Quantity", "normal_quantile"]
 
+# Wider than this either way says that nothing is known; more would overflow.
+_MOST_LOG_WIDTH = 100.0
+
 
 def normal_quantile(interval: float) -> float:
-    """Half-width, in standard deviations, of the central interval that holds ``interval`` of a normal law."""
+    """Half-width, in standard deviations, of the central interval that holds ``interval`` of a normal law.
+
+    Raises
+    ------
+    WorkloadError
+        If ``interval`` is not a probability between 0 and 1.
+    """
+    if not 0.5 < 0.5 + interval / 2 < 1:
+        raise WorkloadError(f"interval is {interval}, expected a probability between 0 and 1, for example 0.9")
     return NormalDist().inv_cdf(0.5 + interval / 2)
 
 
@@ -25,5 +37,5 @@ class Quantity(Frozen):
     @classmethod
     def from_log_sd(cls, value: float, log_sd: float, *, interval: float) -> Quantity:
         """Log-normal interval around ``value``."""
-        factor = math.exp(normal_quantile(interval) * log_sd)
+        factor = math.exp(min(normal_quantile(interval) * log_sd, _MOST_LOG_WIDTH))
         return cls(value=value, low=value / factor, high=value * factor)
