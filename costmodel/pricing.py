@@ -179,10 +179,8 @@ class Pricer:
         self._source(component.name, "slices")
         coefficients = {name: coefficient.value for name, coefficient in fit.coefficients.items()}
         value = component_time_s(coefficients, component.features)
-        variance = sum(
-            ((component.features[name] * c.stderr) ** 2 for name, c in fit.coefficients.items()),
-            start=np.float64(0.0),
-        )
+        features = np.stack(np.broadcast_arrays(*(component.features[name] for name in fit.coefficients)))
+        variance = np.einsum("i...,ij,j...->...", features, np.array(fit.covariance), features)
         sd = np.sqrt(variance + (value * fit.residual_log_sd) ** 2)
         return Estimate(value, {f"slice:{self.slices.fingerprint}:{component.name}": sd}).scaled(component.count)
 

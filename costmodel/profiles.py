@@ -118,9 +118,20 @@ class LawFit(Frozen):
 
 
 class ComponentFit(Frozen):
-    """Coefficients of one component of one model size: time = Σ coefficient · feature (equation 13)."""
+    """Coefficients of one component of one model size: time = Σ coefficient · feature (equation 13).
+
+    Attributes
+    ----------
+    covariance
+        Of the coefficients, in their order: they are told apart by few sizes, so that their errors go together.
+    residual_log_sd
+        Spread of measured / predicted over the sizes of the fit.
+    lowest, highest
+        Range of every feature over those sizes.
+    """
 
     coefficients: dict[str, Coefficient]
+    covariance: tuple[tuple[FiniteFloat, ...], ...]
     residual_log_sd: NonNegativeFloat
     rows: int = Field(ge=0)
     lowest: dict[str, FiniteFloat]
