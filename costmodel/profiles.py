@@ -35,7 +35,7 @@ Source = Literal["datasheet", "measured", "fitted", "assumed"]
 class Coefficient(Frozen):
     """A number, how sure we are of it, and where it comes from."""
 
-    value: FiniteFloat
+    value: NonNegativeFloat
     stderr: NonNegativeFloat
     source: Source
 
