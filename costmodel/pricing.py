@@ -196,7 +196,7 @@ class Pricer:
         value = component_time_s(coefficients, component.features)
         features = np.stack(np.broadcast_arrays(*(component.features[name] for name in fit.coefficients)))
         variance = np.einsum("i...,ij,j...->...", features, np.array(fit.covariance), features)
-        sd = np.sqrt(variance + (value * fit.residual_log_sd) ** 2)
+        sd = np.sqrt(np.maximum(variance, 0.0) + (value * fit.residual_log_sd) ** 2)
         return Estimate(value, {f"slice:{self.slices.fingerprint}:{component.name}": sd}).scaled(component.count)
 
     def _check_range(self, component: Component, fit: ComponentFit) -> None:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from costmodel.documents import SCHEMA_VERSION, read_document
 from costmodel.errors import ProfileError, UnknownKeyError
@@ -130,12 +130,19 @@ class ComponentFit(Frozen):
         Range of every feature over those sizes.
     """
 
-    coefficients: dict[str, Coefficient]
+    coefficients: dict[str, Coefficient] = Field(min_length=1)
     covariance: tuple[tuple[FiniteFloat, ...], ...]
     residual_log_sd: NonNegativeFloat
     rows: int = Field(ge=0)
     lowest: dict[str, FiniteFloat]
     highest: dict[str, FiniteFloat]
+
+    @model_validator(mode="after")
+    def _covariance_is_of_the_coefficients(self) -> ComponentFit:
+        size = len(self.coefficients)
+        if [len(row) for row in self.covariance] != [size] * size:
+            raise ValueError(f"covariance: expected {size} rows of {size} numbers, one a coefficient")
+        return self
 
 
 class SliceProfile(Frozen):
