@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -184,6 +185,24 @@ def test_interval_of_one_source_by_hand() -> None:
     sources = forecast.stages["prefill"].sd_s
     laws = [sd for source, sd in sources.items() if not source.startswith("host")]
     assert sum(laws) == pytest.approx(0.1 * forecast.stages["prefill"].value_s, rel=1e-6)
+
+
+def test_interval_of_a_slice_equals_sampled_coefficients() -> None:
+    """Coefficients that were fitted together err together."""
+    spec, workload = text_only(), request(2000, 1, images=0)
+    profile = slices_of(spec, log_sd=0.0)
+    fit = profile.components["prefill.decoder_layer"]
+    means = np.array([c.value for c in fit.coefficients.values()])
+    errors = np.array([0.2, -0.1, 0.05]) * means
+    covariance = np.outer(errors, errors) + np.diag((0.05 * means) ** 2)
+    uncertain = fit.model_copy(update={"covariance": tuple(map(tuple, covariance.tolist()))})
+    parts = {**profile.components, "prefill.decoder_layer": uncertain}
+    hardware = calibrated(slices=[profile.model_copy(update={"components": parts})])
+    prefill = estimate(spec, hardware, engine(), workload).stages["prefill"]
+    layer = components(spec, workload, FUSED)["prefill.decoder_layer"]
+    draws = np.random.default_rng(5).multivariate_normal(means, covariance, 100_000)
+    sampled = draws @ np.array([float(layer.features[name]) for name in fit.coefficients]) * layer.count
+    assert float(prefill.log_sd() * prefill.value_s) == pytest.approx(float(np.std(sampled)), rel=0.02)
 
 
 def _relative_width(prediction: Prediction) -> float:
