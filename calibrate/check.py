@@ -13,21 +13,23 @@ from calibrate.samples import quiet_flags, share_quiet
 from costmodel.breakeven import break_even
 from costmodel.predict import predict
 from costmodel.profiles import EngineProfile, HardwareProfile
-from costmodel.quantity import Quantity
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 from costmodel.validation import (
-    STAGES,
     BreakEvenCheck,
     StageScore,
     Validation,
     ValidationRow,
+    overall,
+    row_of,
     score_stage,
 )
 
 __all__ = ["check_runs"]
 
 Rows = Sequence[Mapping[str, Any]]
+
+_LIVE_STAGES = ("preprocess", "encode", "prefill", "decode", "total")
 
 # Largest mean absolute relative error that passes; the whole request may also be within the noise of the runs.
 _LIMITS = {"encode": 0.12, "prefill": 0.15, "decode": 0.12}
@@ -68,7 +70,7 @@ def check_runs(
         for case in cases
         if (check := _break_even(case, kept, small, large, hardware, engine, dtype, interval)) is not None
     ]
-    scores = tuple(_score(stage, table) for stage in STAGES if any(row.stage == stage for row in table))
+    scores = tuple(_score(stage, table) for stage in _LIVE_STAGES if any(row.stage == stage for row in table))
     verdict, reasons = _verdict(scores, checks, len(kept), wanted)
     return Validation(
         hardware=hardware.key,
@@ -76,6 +78,7 @@ def check_runs(
         dtype=dtype,
         interval=interval,
         n=len(kept),
+        **overall(table),
         share_undisturbed=share_quiet(rows),
         verdict=verdict,
         reasons=reasons,
@@ -101,22 +104,10 @@ def _case_rows(
     workload = _request(case, case.output_tokens[spec.name])
     latency = predict(spec, hardware, engine, workload, dtype=dtype, interval=interval).latency
     rows = []
-    for stage in STAGES:
+    for stage in _LIVE_STAGES:
         repeats = tuple(float(run[f"{stage}_s"]) for run in runs)
-        measured = sum(repeats) / len(repeats)
-        predicted: Quantity = getattr(latency, f"{stage}_s")
-        if measured > 0:
-            rows.append(
-                ValidationRow(
-                    case_id=case.case_id,
-                    model=spec.name,
-                    stage=stage,
-                    measured_s=measured,
-                    repeats_s=repeats,
-                    predicted=predicted,
-                    error=predicted.value / measured - 1,
-                )
-            )
+        if sum(repeats) > 0:
+            rows.append(row_of(case.case_id, spec.name, stage, repeats, getattr(latency, f"{stage}_s")))
     return rows
 
 

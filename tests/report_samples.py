@@ -23,7 +23,7 @@ from costmodel.quantity import Quantity
 from costmodel.specs.images import ImageSize
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
-from costmodel.validation import BreakEvenCheck, Validation, ValidationRow, score_stage
+from costmodel.validation import BreakEvenCheck, Validation, ValidationRow, overall, score_stage
 
 SMALL, LARGE = "Qwen/Qwen3-VL-2B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"
 _STAGE_S = {"preprocess": 0.03, "encode": 0.9, "prefill": 1.4, "decode": 2.5}
@@ -95,6 +95,7 @@ def validation(*, cases: int = 12) -> Validation:
         dtype="bf16",
         interval=0.9,
         n=2 * cases,
+        **overall(rows),
         share_undisturbed=0.87,
         verdict="passed",
         reasons=("13 of 96 runs were disturbed and left out",),
