@@ -168,6 +168,7 @@ def _slices() -> SliceProfile:
     def component(**coefficients: float) -> ComponentFit:
         return ComponentFit(
             coefficients={name: _fitted(value) for name, value in coefficients.items()},
+            covariance=tuple(map(tuple, np.diag([(0.1 * value) ** 2 for value in coefficients.values()]).tolist())),
             residual_log_sd=0.045,
             rows=24,
             lowest=dict.fromkeys(coefficients, 1.0),
