@@ -1,4 +1,4 @@
-"""Tiles of attention kernels: their sizes, the time of one, and keys split over idle multiprocessors (equation 23)."""
+"""Tiles of attention kernels: their sizes, the time of one, and keys split over idle multiprocessors (equation 49)."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def tile_sizes(table: TileTable, head_dim: Num) -> tuple[NDArray[np.float64], ND
 
 
 def cell_s(queries: Num, keys: Num, head_dim: Num, dtype: str, coefficients: Mapping[str, float], peaks: Peaks) -> Num:
-    """Time that one multiprocessor takes for one tile: products and exponentials, overlapping (equation 23)."""
+    """Time that one multiprocessor takes for one tile: products and exponentials, overlapping (equation 49)."""
     peak = peaks.flops_per_s(dtype_of(dtype).compute)
     products = 4.0 * head_dim / coefficients["compute_efficiency"]
     per_pair = smooth_max(products, 1.0 / coefficients["exponential_ratio"], coefficients["overlap"])
-    wide = 1.0 + coefficients["wide_head"] * (np.asarray(head_dim) > _NARROW_HEAD)
+    wide: Num = np.where(np.asarray(head_dim) > _NARROW_HEAD, 1.0 + coefficients["wide_head"], 1.0)
     return queries * keys * per_pair * wide * peaks.multiprocessors / peak
 
 
 def shortened_by_split(tiles: Num, blocks: Num, coefficients: Mapping[str, float]) -> Num:
-    """Tiles of keys that a block works through when idle multiprocessors take their share (equation 23)."""
+    """Tiles of keys that a block works through when idle multiprocessors take their share (equation 49)."""
     splits = np.clip(coefficients["split_gain"] / blocks, 1.0, coefficients["max_splits"])
     return np.maximum(np.minimum(tiles, _LEAST_SPLIT_TILES), tiles / splits)

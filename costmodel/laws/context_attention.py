@@ -1,4 +1,4 @@
-"""Causal attention of many new tokens: tiles of queries and keys in waves, against memory (equation 24)."""
+"""Causal attention of many new tokens: tiles of queries and keys in waves, against memory (equation 50)."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def _compute_s(op: ContextAttention, coefficients: Mapping[str, float], peaks: P
     key_tiles = np.ceil(op.kv_len / columns)
     # A tile on the diagonal is computed whole: half of it is wasted, on average.
     diagonal = np.minimum(key_tiles, np.maximum(positions / columns, 1.0))
-    mean_tiles = np.clip(op.pairs / op.q_len / columns + diagonal / 2.0, 1.0, key_tiles)
-    longest_tiles = np.minimum(key_tiles, op.longest_span / columns + diagonal)
+    mean_tiles: Num = np.clip(op.pairs / op.q_len / columns + diagonal / 2.0, 1.0, key_tiles)
+    longest_tiles: Num = np.minimum(key_tiles, op.longest_span / columns + diagonal)
     blocks = op.batch * op.num_kv_heads * query_tiles / peaks.multiprocessors
     if variant.splits_keys:
         mean_tiles = shortened_by_split(mean_tiles, blocks, coefficients)
@@ -94,7 +94,7 @@ def _compute_s(op: ContextAttention, coefficients: Mapping[str, float], peaks: P
 CONTEXT_LAWS = tuple(
     Law(
         f"context_attention_{name}",
-        "24",
+        "50",
         (*_PARAMETERS, *_SPLIT_PARAMETERS) if variant.splits_keys else _PARAMETERS,
         partial(_terms, variant=variant),
     )

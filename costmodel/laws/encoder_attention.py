@@ -1,4 +1,4 @@
-"""Attention of a vision encoder, every token to every token (equation 25)."""
+"""Attention of a vision encoder, every token to every token (equation 51)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _terms(op: Op, coefficients: Mapping[str, float], peaks: Peaks, *, variant: 
     both_s = smooth_max(compute_s, moved_s, coefficients["sharpness"])
     # Heads that are no power of two are padded; beyond 64 all are charged, so that time never falls as heads
     # grow.
-    padded = np.asarray(op.head_dim) > _NARROW_HEAD
+    padded: Num = np.where(np.asarray(op.head_dim) > _NARROW_HEAD, 1.0, 0.0)
     padded_s = padded * (coefficients["pad_s"] + coefficients["pad_passes"] * moved_s)
     return Terms(coefficients["fixed_s"] + both_s + padded_s, compute_s, moved_s + padded_s)
 
@@ -81,14 +81,14 @@ def _compute_s(op: EncoderAttention, coefficients: Mapping[str, float], peaks: P
         rows = np.minimum(rows, _WARP_GROUP_ROWS * np.ceil(op.seq_len / _WARP_GROUP_ROWS))
         tiles = shortened_by_split(tiles, blocks, coefficients)
     cell = cell_s(rows, columns, head_dim, op.dtype, coefficients, peaks)
-    wide = 1.0 + coefficients["wide_block"] * (head_dim > _NARROW_HEAD)
+    wide: Num = np.where(head_dim > _NARROW_HEAD, 1.0 + coefficients["wide_block"], 1.0)
     return waves(blocks, coefficients["wave_quantisation"]) * (tiles * cell + coefficients["block_s"] * wide)
 
 
 ENCODER_LAWS = tuple(
     Law(
         f"encoder_attention_{name}",
-        "25",
+        "51",
         (*_PARAMETERS, *_SPLIT_PARAMETERS) if variant.skips_and_splits else _PARAMETERS,
         partial(_terms, variant=variant),
     )

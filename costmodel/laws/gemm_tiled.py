@@ -1,4 +1,4 @@
-"""GEMM as tiles over multiprocessors, k split where that helps, against memory with a cache (equation 21)."""
+"""GEMM as tiles over multiprocessors, k split where that helps, against memory with a cache (equation 47)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def gemm_memory_s(op: Gemm, coefficients: Mapping[str, float], peaks: Peaks) -> 
 
 
 def step_s(dtype_name: str, tile: Tile, coefficients: Mapping[str, float], peaks: Peaks) -> Num:
-    """Time of one block for one step along k: its products or its loads, never less than a latency (equation 20)."""
+    """Time of one block for one step along k: its products or its loads, never less than a latency (equation 46)."""
     rows, columns = tile
     dtype = dtype_of(dtype_name)
     sharpness = coefficients["tile_sharpness"]
@@ -69,7 +69,7 @@ def step_s(dtype_name: str, tile: Tile, coefficients: Mapping[str, float], peaks
 def tile_s(
     op: Gemm, tile: Tile, split: int, coefficients: Mapping[str, float], peaks: Peaks, *, m: Num | None = None
 ) -> Num:
-    """Time of all waves of one kernel (equation 20).
+    """Time of all waves of one kernel (equation 46).
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def _terms(
 
 
 def _law(name: str, tiles: tuple[Tile, ...], splits: tuple[int, ...]) -> Law:
-    return Law(name, "21", (*GEMM_PARAMETERS, _SPLIT), partial(_terms, tiles=tiles, splits=splits))
+    return Law(name, "47", (*GEMM_PARAMETERS, _SPLIT), partial(_terms, tiles=tiles, splits=splits))
 
 
 GEMM_LAWS = (

@@ -1,4 +1,4 @@
-"""Attention of one new token: blocks that stream the cache, split over idle processors (equation 26)."""
+"""Attention of one new token: blocks that stream the cache, split over idle processors (equation 52)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _streamed_s(
 GENERATION_LAWS = tuple(
     Law(
         f"generation_attention_{name}",
-        "26",
+        "52",
         (*_PARAMETERS, *_GROUPED_PARAMETERS) if variant.splits_groups_only else _PARAMETERS,
         partial(_terms, variant=variant),
     )
