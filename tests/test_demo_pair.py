@@ -7,14 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
+pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
 pytest.importorskip("transformers", reason="transformers is not installed (extra: calibrate)")
 
-from calibrate import demo_pair  # noqa: E402
-from calibrate.demo_pair import write_demo_pair  # noqa: E402
-from calibrate.device import CpuDevice, CudaDevice  # noqa: E402
-from calibrate.hf_config import hf_config  # noqa: E402
-from costmodel.families.sources import load_model, preset_names  # noqa: E402
+import torch
+
+from calibrate import demo_pair
+from calibrate.demo_pair import write_demo_pair
+from calibrate.device import CpuDevice, CudaDevice
+from calibrate.hf_config import hf_config
+from costmodel.families.sources import load_model, preset_names
 
 CPU = CpuDevice(threads=1)
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from conftest import TINY_CONFIGS, TINY_IMAGE_SETTINGS
 
-torch = pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
+pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
 pytest.importorskip("transformers", reason="transformers is not installed (extra: calibrate)")
+
+import torch
 
 from calibrate.device import CpuDevice
 from calibrate.engines.local_transformers import LocalModel, random_image

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
-pynvml = pytest.importorskip("pynvml", reason="pynvml is not installed (extra: calibrate)")
+pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
+pytest.importorskip("pynvml", reason="pynvml is not installed (extra: calibrate)")
 
-from calibrate.device import CpuDevice, CudaDevice, open_device  # noqa: E402
-from calibrate.telemetry import ANCHOR_NAMES, Anchors, anchor_row, read_state  # noqa: E402
-from costmodel.errors import DeviceError  # noqa: E402
+import pynvml
+import torch
+
+from calibrate.device import CpuDevice, CudaDevice, open_device
+from calibrate.telemetry import ANCHOR_NAMES, Anchors, anchor_row, read_state
+from costmodel.errors import DeviceError
 
 UUID = "12345678-1234-1234-1234-123456789abc"
 NOT_SUPPORTED = pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
