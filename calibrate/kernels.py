@@ -126,9 +126,7 @@ def _attention(tensor: Callable[..., torch.Tensor], sizes: dict[str, Any], *, ca
     key = tensor(batch, sizes["num_kv_heads"], sizes["kv_len"], head_dim)
     value = tensor(batch, sizes["num_kv_heads"], sizes["kv_len"], head_dim)
     grouped = sizes["num_heads"] != sizes["num_kv_heads"]
-    return _bound(
-        functional.scaled_dot_product_attention, query, key, value, is_causal=causal, enable_gqa=grouped
-    )
+    return _bound(functional.scaled_dot_product_attention, query, key, value, is_causal=causal, enable_gqa=grouped)
 
 
 def _item(device: Device, fields: dict[str, Any], call: Call) -> WorkItem:

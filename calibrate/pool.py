@@ -172,10 +172,7 @@ def _open_items(items: Sequence[WorkItem], journal: Journal, rule: StoppingRule)
     rows = list(journal)
     known: dict[str, bool] = {}
     for (key, _), location in locate(rows, least_quiet=rule.least_samples).items():
-        enough = (
-            location.samples >= rule.least_samples
-            and location.stderr_s <= rule.relative_stderr * location.value_s
-        )
+        enough = location.samples >= rule.least_samples and location.stderr_s <= rule.relative_stderr * location.value_s
         known[key] = known.get(key, True) and enough
     return [item for item in items if not known.get(item.key, False)]
 
