@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from calibrate import cli_fit
 from costmodel.render import note
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Measure a device and fit its coefficients.", no_args_is_help=True, rich_markup_mode=None)
+
+
+cli_fit.register(app)
 
 
 @app.command()
