@@ -222,6 +222,8 @@ def open_device(name: str, *, threads: int = 1) -> Device:
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
         raise DeviceError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    if threads < 1:
+        raise DeviceError(f"threads is {threads}, expected 1 or more")
     if kind == "cpu" or (kind == "auto" and not torch.cuda.is_available()):
         return CpuDevice(threads=threads)
     number = int(index or 0)

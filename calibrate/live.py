@@ -102,6 +102,8 @@ def _check_plan(plan: LivePlan, small: ModelSpec, large: ModelSpec) -> None:
     for name, got in (("requests", plan.requests), ("repeats", plan.repeats)):
         if got < 1:
             raise WorkloadError(f"{name} is {got}, expected 1 or more")
+    if not plan.budget_s >= 0:
+        raise WorkloadError(f"budget is {plan.budget_s} s, expected 0 or more")
     if small.name == large.name:
         raise WorkloadError(f"both models are called {small.name!r}: their runs could not be told apart; rename one")
 
