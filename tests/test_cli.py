@@ -224,6 +224,29 @@ def test_bad_words_are_one_line(run: Run, words: list[str]) -> None:
     _is_one_line(*run(*words))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--threads", "0"], "threads is 0"),
+        (["--budget-s", "nan"], "budget is nan"),
+        (["--budget-s", "-3"], "budget is -3.0"),
+        (["--dtype", "fp8"], "dtype 'fp8': expected one of fp32"),
+        (["--device", "tpu"], "device 'tpu': expected auto, cpu, cuda or cuda:N"),
+        (["--engine", "vlm"], "nearest: vllm-0.7.2"),
+        (["--model", "Qwen/none"], "unknown model 'Qwen/none'"),
+        (["--measurements", "/dev/null/j.jsonl"], "can't be written"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused_at_once(
+    run: Run, tmp_path: Path, changes: list[str], words: str
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
+    pytest.importorskip("transformers", reason="transformers is not installed (extra: calibrate)")
+    out = tmp_path / "profile.json"
+    assert words in _is_one_line(*run("calibrate", "run", "--device", "cpu", "--out", str(out), *changes))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("kept")
     words = ["breakeven", "--small", SMALL, "--large", LARGE, "--large-output", "8", "--hardware", "h100-sxm"]

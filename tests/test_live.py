@@ -333,6 +333,7 @@ def test_bad_plans_are_refused_before_anything_is_run(calibrated: Workplace, tmp
         replace(calibrated.plan(), large=small),
         replace(calibrated.plan(), requests=0),
         replace(calibrated.plan(), repeats=0),
+        replace(calibrated.plan(), budget_s=float("nan")),
     ):
         with pytest.raises(InputError):
             validate_live(plan, DEVICE, runs=runs, progress=lambda share, what: None)
