@@ -63,9 +63,11 @@ def check_runs(
     enough = len(quiet) >= max(_LEAST_CASES, _LEAST_SHARE_OF_CASES * wanted)
     runs = quiet if enough else _by_case(rows, [True] * len(rows))
     table = [row for case in cases for row in against.rows(case, runs)]
-    checks = tuple(check for case in cases if (check := against.break_even(case, runs)) is not None)
+    crossings = [against.break_even(case, runs) for case in cases]
+    checks = tuple(crossing for crossing in crossings if isinstance(crossing, BreakEvenCheck))
     scores = tuple(_score(stage, table) for stage in _LIVE_STAGES if any(row.stage == stage for row in table))
-    verdict, reasons = _verdict(scores, checks) if enough else _undecided(len(quiet), wanted)
+    missed = crossings.count("missed")
+    verdict, reasons = _verdict(scores, checks, missed) if enough else _undecided(len(quiet), wanted)
     return Validation(
         hardware=hardware.key,
         engine=engine.key,
@@ -119,8 +121,11 @@ class _Against:
                     found.append(row_of(case.case_id, spec.name, stage, times_s, getattr(latency, f"{stage}_s")))
         return found
 
-    def break_even(self, case: LiveCase, runs: Runs) -> BreakEvenCheck | None:
-        """The length at which the small model's mean token times reach the large model's mean total."""
+    def break_even(self, case: LiveCase, runs: Runs) -> BreakEvenCheck | Literal["missed"] | None:
+        """The length at which the small model's mean token times reach the large model's mean total.
+
+        Nothing where there is none, as predicted; ``missed`` where only one of the two, prediction or run, has one.
+        """
         small_runs = runs.get((case.case_id, self.small.name), ())
         large_runs = runs.get((case.case_id, self.large.name), ())
         if not small_runs or not large_runs:
@@ -138,8 +143,10 @@ class _Against:
             dtype=self.dtype,
             interval=self.interval,
         ).break_even_output_tokens
-        if predicted is None or not token_s[0] < target_s < token_s[-1]:
-            return None
+        if predicted is None:
+            return None if token_s[0] >= target_s else "missed"
+        if not token_s[0] < target_s < token_s[-1]:
+            return "missed"
         measured = float(np.interp(target_s, token_s, np.arange(1, len(token_s) + 1)))
         return BreakEvenCheck(
             case_id=case.case_id,
@@ -172,7 +179,7 @@ def _undecided(quiet: int, wanted: int) -> tuple[Literal["inconclusive"], tuple[
 
 
 def _verdict(
-    scores: Sequence[StageScore], checks: Sequence[BreakEvenCheck]
+    scores: Sequence[StageScore], checks: Sequence[BreakEvenCheck], missed: int
 ) -> tuple[Literal["passed", "failed"], tuple[str, ...]]:
     reasons = [
         f"{score.stage}: mean error {score.mape:.1%} is above {score.limit:.1%}"
@@ -183,4 +190,6 @@ def _verdict(
         error = float(np.mean([abs(check.error) for check in checks]))
         if error > _BREAK_EVEN_LIMIT:
             reasons.append(f"break-even: mean error {error:.1%} is above {_BREAK_EVEN_LIMIT:.0%}")
+    if missed > (1 - _LEAST_SHARE_OF_CASES) * (len(checks) + missed):
+        reasons.append(f"break-even: {missed} of {len(checks) + missed} lie outside the small model's runs")
     return ("failed" if reasons else "passed"), tuple(reasons)

@@ -156,5 +156,5 @@ def _rounded(value: Any) -> Any:
         return {key: _rounded(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(entry) for entry in value]
-    rounded = float(f"{value:.{_DIGITS}g}")
-    return int(rounded) if rounded.is_integer() and abs(rounded) < 2**53 else rounded
+    # Whole numbers, such as the bytes of a datasheet, stay exact.
+    return int(value) if value.is_integer() else float(f"{value:.{_DIGITS}g}")
