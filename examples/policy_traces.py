@@ -63,7 +63,9 @@ def made_up(items: int = 150, seed: int = 0) -> Iterator[Trace]:
                     sample=sample,
                     selector=selector,
                     keep_fraction=keep,
-                    confidence=round(float(1 / (1 + np.exp(-1.5 * abs(margin)))), 3) if mode == "short" else None,
+                    confidence=round(float(1 / (1 + np.exp(-1.5 * margin - 0.8 * rng.normal()))), 3)
+                    if mode == "short"
+                    else None,
                     sources={"all": "synthetic"},
                 )
 

@@ -14,9 +14,9 @@ from made_profiles import LARGE, SMALL, calibrated, engine, preset, slices_of
 from costmodel.errors import PolicyError, WorkloadError
 from costmodel.policy.bootstrap import PairedAccuracy, wilson
 from costmodel.policy.catalog import mutual_verification, plan_named
-from costmodel.policy.choose import Served, choose_policy, policy_clock
+from costmodel.policy.choose import choose_policy, policy_clock
 from costmodel.policy.goals import Goal, Score, best, feasible, pareto
-from costmodel.policy.latency import Deployment, ModelClock
+from costmodel.policy.latency import Deployment, ModelClock, Served
 from costmodel.policy.replay import replay
 from costmodel.policy.results import PolicyChoice
 from costmodel.policy.traces import TraceSet, key_of

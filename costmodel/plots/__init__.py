@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from costmodel.plots.breakdown import breakdown_figure
 from costmodel.plots.breakeven import break_even_figure, latency_figure
+from costmodel.plots.policy import pareto_figure, surface_figure
 from costmodel.plots.theme import CONFIG, PAGE_CSS, Figure
 from costmodel.plots.validation import error_figure, parity_figure
 
@@ -19,5 +20,7 @@ __all__ = [
     "breakdown_figure",
     "error_figure",
     "latency_figure",
+    "pareto_figure",
     "parity_figure",
+    "surface_figure",
 ]

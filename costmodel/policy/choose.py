@@ -16,7 +16,7 @@ from costmodel.policy.catalog import catalog
 from costmodel.policy.catalog.always_transfer import always_transfer
 from costmodel.policy.catalog.mutual_verification import mutual_verification
 from costmodel.policy.goals import Goal, Score, best, feasible, pareto
-from costmodel.policy.latency import Deployment, ModelClock, PolicyClock, PolicyTimes
+from costmodel.policy.latency import Deployment, ModelClock, PolicyClock, PolicyTimes, Served
 from costmodel.policy.plan import Plan, Role
 from costmodel.policy.replay import Replay, missing_traces, replay
 from costmodel.policy.results import Candidate, Comparison, PolicyChoice, PolicyLatency, Route, SkippedPlan
@@ -27,16 +27,7 @@ from costmodel.quantity import Quantity, normal_quantile
 from costmodel.specs.model import ModelSpec
 from costmodel.units import SECONDS_PER_HOUR, format_seconds
 
-__all__ = ["Served", "choose_policy", "default_plans", "policy_clock"]
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A model, and what it runs on."""
-
-    model: ModelSpec
-    hardware: HardwareProfile
-    engine: EngineProfile
+__all__ = ["choose_policy", "default_plans", "policy_clock"]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 from costmodel.units import MEGA
 
-__all__ = ["Deployment", "ModelClock", "PolicyClock", "PolicyTimes", "Scale"]
+__all__ = ["Deployment", "ModelClock", "PolicyClock", "PolicyTimes", "Scale", "Served"]
 
 Floats = NDArray[np.float64]
 Images = tuple[ImageSize, ...]
@@ -57,6 +57,15 @@ class Deployment(Frozen):
         """Check the number of devices."""
         if self.devices not in (1, 2):
             raise PolicyError(f"devices is {self.devices}, expected 1 (shared) or 2 (one for each model)")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model, and what it runs on."""
+
+    model: ModelSpec
+    hardware: HardwareProfile
+    engine: EngineProfile
 
 
 @dataclass(frozen=True, slots=True)
