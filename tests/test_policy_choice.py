@@ -14,12 +14,13 @@ from made_profiles import LARGE, SMALL, calibrated, engine, preset, slices_of
 from costmodel.errors import PolicyError, WorkloadError
 from costmodel.policy.bootstrap import PairedAccuracy, wilson
 from costmodel.policy.catalog import mutual_verification, plan_named
-from costmodel.policy.choose import choose_policy, policy_clock
+from costmodel.policy.choose import choose_policy, default_plans, policy_clock
 from costmodel.policy.goals import Goal, Score, best, feasible, pareto
-from costmodel.policy.latency import Deployment, ModelClock, Served
+from costmodel.policy.latency import Deployment, ModelClock, Scale, Served
 from costmodel.policy.replay import replay
 from costmodel.policy.results import PolicyChoice
 from costmodel.policy.traces import TraceSet, key_of
+from costmodel.policy.what_if import WhatIf
 from costmodel.predict import estimate
 from costmodel.specs.images import ImageSize
 from costmodel.specs.workload import Workload
@@ -263,3 +264,18 @@ def test_nothing_is_chosen_where_nothing_reaches_the_goal() -> None:
     assert not found.sensitivity
     assert best([Score(0.5, 1.0)], Goal()) is None
     assert PolicyChoice.model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.parametrize("deployment", [Deployment(), Deployment(devices=2), Deployment(reuse_prefix=True)])
+@pytest.mark.parametrize(
+    "scale", [Scale(), Scale(output_tokens={"small": 2.5}), Scale(output_tokens={"large": 0.3}, time={"small": 1.7})]
+)
+def test_quick_what_ifs_are_the_readable_ones(deployment: Deployment, scale: Scale) -> None:
+    recorded = samples.trace_set(12)
+    served = {"small": Served(preset(SMALL), HARDWARE, ENGINE), "large": Served(preset(LARGE), HARDWARE, ENGINE)}
+    clock = policy_clock(served, recorded, deployment=deployment)
+    what_if = WhatIf(clock)
+    for plan in default_plans(recorded):
+        result = replay(plan, recorded)
+        expected = np.asarray(clock.times(result, scale).latency.value_s)
+        assert what_if.seconds(result, scale) == pytest.approx(expected, rel=1e-12)

@@ -28,7 +28,7 @@ from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 from costmodel.units import MEGA
 
-__all__ = ["Deployment", "ModelClock", "PolicyClock", "PolicyTimes", "Scale", "Served"]
+__all__ = ["Deployment", "ModelClock", "PolicyClock", "PolicyTimes", "Scale", "Served", "ask_groups", "scaled_tokens"]
 
 Floats = NDArray[np.float64]
 Images = tuple[ImageSize, ...]
@@ -223,14 +223,27 @@ class ModelClock:
         cached
             Tokens of image and prompt that are in the KV cache already, by item; images are not read again then.
         """
-        prefill, step = self._by_context
+        return total([self.before_decode(prompt_tokens, cached=cached), self.decode(prompt_tokens, output_tokens)])
+
+    def before_decode(self, prompt_tokens: Floats, *, cached: Floats | None = None) -> Estimate:
+        """Time to the first token of every item."""
         context = self.image_tokens + prompt_tokens
         front, alone = self._fronts
-        decode = step.integral(context + 0.5, context + 0.5 + np.maximum(output_tokens - 1, 0.0))
         if cached is None:
-            return total([front, prefill.at(context), decode])
+            return total([front, self._by_context[0].at(context)])
         known = np.minimum(cached, context - 1)
-        return total([_broadcast(alone, context.shape), self._suffix(context, known), decode])
+        return total([_broadcast(alone, context.shape), self._suffix(context, known)])
+
+    def decode(self, prompt_tokens: Floats, output_tokens: Floats) -> Estimate:
+        """Time of the tokens after the first one."""
+        start = self.image_tokens + prompt_tokens + 0.5
+        return self._by_context[1].integral(start, start + np.maximum(output_tokens - 1, 0.0))
+
+    def decode_s(self, prompt_tokens: Floats, output_tokens: Floats) -> Floats:
+        """Value of :meth:`decode` alone, without its sources of error."""
+        start, step = self.image_tokens + prompt_tokens + 0.5, self._by_context[1]
+        bare = _Table(step.grid, step.value_s, {})
+        return np.asarray(bare.integral(start, start + np.maximum(output_tokens - 1, 0.0)).value_s)
 
     def _suffix(self, context: Floats, known: Floats) -> Estimate:
         """Prefill of the tokens behind a cached prefix: for each distinct pair of lengths, or a spread of them."""
@@ -335,7 +348,7 @@ class PolicyClock:
         first: dict[Role, Floats] = {}
         spans: list[Estimate] = []
         busy: dict[Role, Floats] = {}
-        for asks in _ask_groups(result.plan):
+        for asks in ask_groups(result.plan):
             together = []
             for ask in asks:
                 used = by_name[ask.name]
@@ -348,11 +361,7 @@ class PolicyClock:
 
     def _ask(self, used: Used, prefix: Floats | None, scale: Scale) -> Estimate:
         role = used.ask.model
-        tokens = used.output_tokens.astype(float)
-        if role in scale.output_tokens:
-            tokens = np.maximum(tokens * scale.output_tokens[role], 1.0)
-            if used.ask.max_output_tokens is not None:
-                tokens = np.minimum(tokens, used.ask.max_output_tokens)
+        tokens = scaled_tokens(used, scale)
         cached = prefix if self.deployment.reuse_prefix else None
         took = self.clocks[role].ask(used.prompt_tokens.astype(float), tokens, cached=cached)
         noisy = took.with_shared_error(f"run {role}", self._run_log_sd.get(role, 0.0))
@@ -371,6 +380,17 @@ class PolicyClock:
         return total([one.scaled(later), other.scaled(1.0 - later)])
 
 
-def _ask_groups(plan: Plan) -> list[tuple[Ask, ...]]:
+def scaled_tokens(used: Used, scale: Scale) -> Floats:
+    """Output tokens of an ask under a what-if; a cap still holds."""
+    tokens = used.output_tokens.astype(float)
+    factor = scale.output_tokens.get(used.ask.model, 1.0)
+    if factor == 1:
+        return tokens
+    tokens = np.maximum(tokens * factor, 1.0)
+    return tokens if used.ask.max_output_tokens is None else np.minimum(tokens, used.ask.max_output_tokens)
+
+
+def ask_groups(plan: Plan) -> list[tuple[Ask, ...]]:
+    """Asks of a plan in order; those that start together come as one group."""
     found = (tuple(step for step in group if isinstance(step, Ask)) for group in groups(plan))
     return [asks for asks in found if asks]

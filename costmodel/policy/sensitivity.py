@@ -12,6 +12,7 @@ from costmodel.policy.latency import PolicyClock, Scale
 from costmodel.policy.plan import Role
 from costmodel.policy.replay import Replay
 from costmodel.policy.results import Sensitivity
+from costmodel.policy.what_if import WhatIf
 
 __all__ = ["sensitivity"]
 
@@ -32,11 +33,12 @@ def sensitivity(
     if chosen is None:
         return ()
 
+    what_if = WhatIf(clock)
+
     def scaled(scale: Scale) -> int | None:
         found = []
         for result, score in zip(replays, scores, strict=True):
-            seconds = np.percentile(np.asarray(clock.times(result, scale).latency.value_s), goal.percentile)
-            found.append(Score(score.accuracy, float(seconds)))
+            found.append(Score(score.accuracy, what_if.percentile_s(result, scale, goal.percentile)))
         return best(found, goal)
 
     rows = []
