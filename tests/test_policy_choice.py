@@ -279,3 +279,24 @@ def test_quick_what_ifs_are_the_readable_ones(deployment: Deployment, scale: Sca
         result = replay(plan, recorded)
         expected = np.asarray(clock.times(result, scale).latency.value_s)
         assert what_if.seconds(result, scale) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_times_of_recorded_answers_add_up_along_the_routes(devices: int) -> None:
+    untimed = samples.traces(12)
+    timed = [trace.model_copy(update={"total_s": 0.1 + trace.output_tokens / 50}) for trace in untimed]
+    recorded = TraceSet.of(timed, small=SMALL, large=LARGE)
+    found = {each.name: each for each in choice(recorded, deployment=Deployment(devices=devices)).candidates}
+    result = replay(plan_named("mutual-verification"), recorded)
+    seconds = np.zeros(12)
+    for index in range(12):
+        took = {used.ask.name: 0.1 + used.output_tokens[index] / 50 for used in result.used if used.asked[index]}
+        short = (took.pop("small-short"), took.pop("large-short"))
+        seconds[index] = (sum(short) if devices == 1 else max(short)) + sum(took.values())
+    measured = found["mutual-verification"].measured
+    assert measured is not None
+    assert measured.mean_s == pytest.approx(seconds.mean())
+    assert measured.p95_s == pytest.approx(np.percentile(seconds, 95))
+    # An answer that a cap cuts short was never timed; nor was one of traces without times.
+    assert found["small-budget"].measured is None
+    assert all(each.measured is None for each in choice(samples.trace_set(12)).candidates)

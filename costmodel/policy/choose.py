@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costmodel.errors import PolicyError
 from costmodel.estimate import Estimate
@@ -17,9 +18,18 @@ from costmodel.policy.catalog.always_transfer import always_transfer
 from costmodel.policy.catalog.mutual_verification import mutual_verification
 from costmodel.policy.goals import Goal, Score, best, feasible, pareto
 from costmodel.policy.latency import Deployment, ModelClock, PolicyClock, PolicyTimes, Served
+from costmodel.policy.measured import measured_seconds
 from costmodel.policy.plan import Plan, Role
 from costmodel.policy.replay import Replay, missing_traces, replay
-from costmodel.policy.results import Candidate, Comparison, PolicyChoice, PolicyLatency, Route, SkippedPlan
+from costmodel.policy.results import (
+    Candidate,
+    Comparison,
+    MeasuredLatency,
+    PolicyChoice,
+    PolicyLatency,
+    Route,
+    SkippedPlan,
+)
 from costmodel.policy.sensitivity import sensitivity
 from costmodel.policy.traces import Trace, TraceSet
 from costmodel.profiles import EngineProfile, HardwareProfile
@@ -37,6 +47,7 @@ class _Evaluated:
     plan: Plan
     result: Replay
     times: PolicyTimes
+    measured_s: NDArray[np.float64] | None
     percentile: float
 
     @cached_property
@@ -99,7 +110,16 @@ def choose_policy(
     replays, skipped = _replays(plans, recorded)
     served: dict[Role, Served] = {"small": Served(small, hardware, engine), "large": Served(large, hardware, engine)}
     clock = policy_clock(served, recorded, deployment=deployment, dtype=dtype)
-    found = [_Evaluated(result.plan, result, clock.times(result), wanted.percentile) for result in replays]
+    found = [
+        _Evaluated(
+            result.plan,
+            result,
+            clock.times(result),
+            measured_seconds(result, recorded, clock.deployment),
+            wanted.percentile,
+        )
+        for result in replays
+    ]
     accuracies = PairedAccuracy.of(np.stack([each.result.correct for each in found]), seed=seed)
     scores = [each.score for each in found]
     chosen = best(scores, wanted)
@@ -209,6 +229,7 @@ def _candidate(
         routes=_routes(each),
         output_tokens={role: float(each.result.output_tokens(role).mean()) for role in each.times.busy_s},
         transferred_tokens=_transferred(each.result),
+        measured=_measured(each.measured_s),
         device_s=device_s,
         cost=None if price is None else device_s * price / SECONDS_PER_HOUR,
         energy_at_most_j=None if power_w is None else device_s * power_w,
@@ -226,6 +247,13 @@ def _routes(each: _Evaluated) -> dict[str, Route]:
             mean_s=float(seconds[here].mean()) if share else None,
         )
     return routes
+
+
+def _measured(seconds: NDArray[np.float64] | None) -> MeasuredLatency | None:
+    if seconds is None:
+        return None
+    p50_s, p95_s = np.percentile(seconds, [50, 95])
+    return MeasuredLatency(mean_s=float(seconds.mean()), p50_s=float(p50_s), p95_s=float(p95_s))
 
 
 def _transferred(result: Replay) -> float | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from costmodel import program
 from costmodel.errors import PolicyError
 from costmodel.estimate import Estimate, total
+from costmodel.policy.interpolation import Table, broadcast, spread, whole_grid
 from costmodel.policy.plan import Ask, Plan, Role, groups
 from costmodel.policy.replay import Replay, Used
 from costmodel.predict import estimate
@@ -76,49 +77,6 @@ class Scale:
     time: Mapping[Role, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Table:
-    """An estimate over a grid; a source of error that a point lacks is 0 there."""
-
-    grid: Floats
-    value_s: Floats
-    sd_s: dict[str, Floats]
-
-    @classmethod
-    def of(cls, grid: Sequence[float], estimates: Sequence[Estimate]) -> _Table:
-        sources = dict.fromkeys(source for each in estimates for source in each.sd_s)
-        return cls(
-            np.array(grid, dtype=float),
-            np.array([float(each.value_s) for each in estimates]),
-            {s: np.array([float(each.sd_s.get(s, 0.0)) for each in estimates]) for s in sources},
-        )
-
-    def at(self, x: Floats) -> Estimate:
-        """Interpolated."""
-        return Estimate(
-            np.interp(x, self.grid, self.value_s),
-            {source: np.interp(x, self.grid, sd) for source, sd in self.sd_s.items()},
-        )
-
-    def integral(self, start: Floats, end: Floats) -> Estimate:
-        """Integral of the interpolation from ``start`` to ``end``."""
-
-        def between(values: Floats) -> Floats:
-            steps = np.diff(self.grid) * (values[1:] + values[:-1]) / 2
-            cumulated = np.concatenate([[0.0], np.cumsum(steps)])
-            return _primitive(end, self.grid, values, cumulated) - _primitive(start, self.grid, values, cumulated)
-
-        return Estimate(between(self.value_s), {source: between(sd) for source, sd in self.sd_s.items()})
-
-
-def _primitive(x: Floats, grid: Floats, values: Floats, cumulated: Floats) -> Floats:
-    """Integral from the start of the grid of a function that is linear between its points."""
-    cell = np.clip(np.searchsorted(grid, x, side="right") - 1, 0, len(grid) - 2)
-    offset, width = x - grid[cell], grid[cell + 1] - grid[cell]
-    slope = (values[cell + 1] - values[cell]) / width
-    return np.asarray(cumulated[cell] + offset * (values[cell] + slope * offset / 2))
-
-
 class ModelClock:
     """Predicted times of one model for requests of many sizes.
 
@@ -169,12 +127,12 @@ class ModelClock:
         return np.asarray(grid, dtype=float)
 
     @cached_property
-    def _by_context(self) -> tuple[_Table, _Table]:
+    def _by_context(self) -> tuple[Table, Table]:
         """Prefill and one decode step, by context length; neither depends on what is text and what is image."""
         found = [self._stages((), prompt_tokens=int(context)) for context in self._contexts]
-        prefill = _Table.of(self._contexts.tolist(), [stages["prefill"] for stages in found])
+        prefill = Table.of(self._contexts.tolist(), [stages["prefill"] for stages in found])
         # The one step of an answer of two tokens is averaged over contexts from c + 1/2 to c + 3/2.
-        step = _Table.of((self._contexts + 1).tolist(), [stages["decode"] for stages in found])
+        step = Table.of((self._contexts + 1).tolist(), [stages["decode"] for stages in found])
         return prefill, step
 
     @cached_property
@@ -183,7 +141,7 @@ class ModelClock:
         alone = self._stages((), prompt_tokens=1)["preprocess"]
         if len(self._distinct) <= _MOST_IMAGE_SETS:
             fronts = [self._front(sizes) for sizes in self._distinct]
-            table = _Table.of(range(len(fronts)), fronts)
+            table = Table.of(range(len(fronts)), fronts)
             return table.at(self._of_item.astype(float)), alone
         return self._interpolated_front(), alone
 
@@ -196,11 +154,11 @@ class ModelClock:
         counts = np.array([len(sizes) for sizes in self._distinct])
         patches = np.array([sum(x.patches for x in found) for found in self._layouts], dtype=float)
         pixels = np.array([sum(size.pixels for size in sizes) for sizes in self._distinct]) / MEGA
-        tables: dict[int, tuple[_Table, Floats]] = {}
+        tables: dict[int, tuple[Table, Floats]] = {}
         for count in np.unique(counts).tolist():
-            chosen = _spread(np.flatnonzero(counts == count), patches)
+            chosen = spread(np.flatnonzero(counts == count), patches, _MOST_IMAGE_SETS)
             fronts = [self._front(self._distinct[i]) for i in chosen]
-            tables[count] = _Table.of(patches[chosen].tolist(), fronts), pixels[chosen]
+            tables[count] = Table.of(patches[chosen].tolist(), fronts), pixels[chosen]
         per_megapixel = self._engine.megapixel_s.value
         parts = np.zeros(len(counts))
         sources = dict.fromkeys(source for table, _ in tables.values() for source in table.sd_s)
@@ -232,7 +190,7 @@ class ModelClock:
         if cached is None:
             return total([front, self._by_context[0].at(context)])
         known = np.minimum(cached, context - 1)
-        return total([_broadcast(alone, context.shape), self._suffix(context, known)])
+        return total([broadcast(alone, context.shape), self._suffix(context, known)])
 
     def decode(self, prompt_tokens: Floats, output_tokens: Floats) -> Estimate:
         """Time of the tokens after the first one."""
@@ -242,7 +200,7 @@ class ModelClock:
     def decode_s(self, prompt_tokens: Floats, output_tokens: Floats) -> Floats:
         """Value of :meth:`decode` alone, without its sources of error."""
         start, step = self.image_tokens + prompt_tokens + 0.5, self._by_context[1]
-        bare = _Table(step.grid, step.value_s, {})
+        bare = Table(step.grid, step.value_s, {})
         return np.asarray(bare.integral(start, start + np.maximum(output_tokens - 1, 0.0)).value_s)
 
     def _suffix(self, context: Floats, known: Floats) -> Estimate:
@@ -254,14 +212,14 @@ class ModelClock:
             self._stages((), prompt_tokens=int(whole), output_tokens=1, cached=int(prefix))["prefill"]
             for whole, prefix in pairs.T
         ]
-        return _Table.of(range(len(found)), found).at(inverse.astype(float))
+        return Table.of(range(len(found)), found).at(inverse.astype(float))
 
     def _interpolated_suffix(self, context: Floats, known: Floats) -> Estimate:
         """Bilinear in prefix and new tokens."""
-        prefixes = _grid(known, 6)
-        lengths = _grid(context - known, 8)
+        prefixes = whole_grid(known, 6)
+        lengths = whole_grid(context - known, 8)
         rows = [
-            _Table.of(
+            Table.of(
                 lengths.tolist(),
                 [
                     self._stages((), prompt_tokens=int(prefix + new), output_tokens=1, cached=int(prefix))["prefill"]
@@ -283,27 +241,6 @@ class ModelClock:
             mix(np.stack([np.asarray(row.value_s) for row in rows])),
             {s: mix(np.stack([np.asarray(row.sd_s.get(s, nothing)) for row in rows])) for s in sources},
         )
-
-
-def _grid(values: Floats, points: int) -> Floats:
-    """Whole lengths that span the values, at least two."""
-    low, high = np.floor(values.min()), np.ceil(values.max())
-    return np.unique(np.round(np.linspace(low, max(high, low + 1), points)))
-
-
-def _spread(indices: NDArray[np.int64], patches: Floats) -> NDArray[np.int64]:
-    """Few of the indices, evenly over their range of patches, the ends among them."""
-    order = indices[np.argsort(patches[indices], kind="stable")]
-    _, first = np.unique(patches[order], return_index=True)
-    order = order[first]
-    wanted = np.linspace(patches[order[0]], patches[order[-1]], _MOST_IMAGE_SETS)
-    return np.asarray(order[np.unique(np.clip(np.searchsorted(patches[order], wanted), 0, len(order) - 1))])
-
-
-def _broadcast(each: Estimate, shape: tuple[int, ...]) -> Estimate:
-    return Estimate(
-        np.broadcast_to(each.value_s, shape), {source: np.broadcast_to(sd, shape) for source, sd in each.sd_s.items()}
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from costmodel.specs.base import Frozen
 __all__ = [
     "Candidate",
     "Comparison",
+    "MeasuredLatency",
     "PolicyChoice",
     "PolicyLatency",
     "Route",
@@ -49,6 +50,14 @@ class PolicyLatency(Frozen):
     percentile_s: Quantity
 
 
+class MeasuredLatency(Frozen):
+    """Latency over items as the answers were timed when they were recorded."""
+
+    mean_s: float
+    p50_s: float
+    p95_s: float
+
+
 class Candidate(Frozen):
     """One policy on the recorded items.
 
@@ -58,6 +67,8 @@ class Candidate(Frozen):
         Mean over items, by model.
     transferred_tokens
         Mean growth of the prompt where reasoning is handed over; ``None`` where it never is.
+    measured
+        ``None`` where not every answer that the policy needs was timed.
     device_s
         Mean device time of an answer, over both models.
     cost
@@ -75,6 +86,7 @@ class Candidate(Frozen):
     routes: dict[str, Route]
     output_tokens: dict[str, float]
     transferred_tokens: float | None
+    measured: MeasuredLatency | None
     device_s: float
     cost: float | None
     energy_at_most_j: float | None
