@@ -36,6 +36,10 @@ class ConfigReader:
         """Whether the field is there and not null."""
         return self._data.get(key) is not None
 
+    def holds(self, key: str, *kinds: type) -> bool:
+        """Whether the field's value is of one of these types."""
+        return isinstance(self._data.get(key), kinds)
+
     def child(self, key: str) -> ConfigReader:
         """The mapping under ``key``.
 
