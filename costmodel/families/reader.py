@@ -57,9 +57,7 @@ class ConfigReader:
         """The mapping under ``key``; this one where an older config keeps the fields at its top."""
         return self.child(key) if self.has(key) else self
 
-    def integer(
-        self, key: str, *, default: int | None = None, lowest: int = 1, highest: int = _LARGEST_INT
-    ) -> int:
+    def integer(self, key: str, *, default: int | None = None, lowest: int = 1, highest: int = _LARGEST_INT) -> int:
         """An integer from ``lowest`` to ``highest``."""
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
@@ -82,6 +80,15 @@ class ConfigReader:
             raise ConfigError(self.path_of(key), _describe(value), "true or false")
         return value
 
+    def number(self, key: str, *, default: float | None = None, lowest: float, highest: float) -> float:
+        """A number from ``lowest`` to ``highest``."""
+        value = self._value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(self.path_of(key), _describe(value), "a number")
+        if not lowest <= value <= highest:
+            raise ConfigError(self.path_of(key), _describe(value), f"a number from {lowest:g} to {highest:g}")
+        return float(value)
+
     def text(self, key: str) -> str:
         """A string."""
         value = self._value(key, None)
@@ -96,6 +103,23 @@ class ConfigReader:
             raise ConfigError(self.path_of(key), _describe(value), "a list of integers")
         items = ConfigReader({str(i): item for i, item in enumerate(value)}, self.path_of(key))
         return tuple(items.integer(str(i), lowest=lowest) for i in range(len(value)))
+
+    def pairs(self, key: str, *, lowest: int = 1, highest: int = _LARGEST_INT) -> tuple[tuple[int, int], ...]:
+        """A list of pairs of integers from ``lowest`` to ``highest``."""
+        value = self._value(key, None)
+        if not isinstance(value, list):
+            raise ConfigError(self.path_of(key), _describe(value), "a list of pairs of integers")
+        items = ConfigReader({str(i): item for i, item in enumerate(value)}, self.path_of(key))
+        return tuple(items.pair(str(i), lowest=lowest, highest=highest) for i in range(len(value)))
+
+    def pair(self, key: str, *, lowest: int = 1, highest: int = _LARGEST_INT) -> tuple[int, int]:
+        """A list of two integers from ``lowest`` to ``highest``."""
+        value = self._value(key, None)
+        if not isinstance(value, list) or len(value) != 2:
+            raise ConfigError(self.path_of(key), _describe(value), "a list of two integers")
+        items = ConfigReader({str(i): item for i, item in enumerate(value)}, self.path_of(key))
+        first, second = (items.integer(str(i), lowest=lowest, highest=highest) for i in range(2))
+        return first, second
 
     def _value(self, key: str, default: Any) -> Any:
         value = self._data.get(key)

@@ -17,10 +17,8 @@ MAX_TILES = 128
 """More tiles of one image than any published model allows."""
 
 
-def read_side(
-    config: ConfigReader, key: str, *, default: int | None = None, names: tuple[str, ...] = ("height", "width")
-) -> int:
-    """Read the side of a square: a number, two equal numbers, or an object with the fields ``names``.
+def read_side(config: ConfigReader, key: str, *, default: int | None = None) -> int:
+    """Read the side of a square: a number, two equal numbers, or an object of edges.
 
     Raises
     ------
@@ -31,8 +29,8 @@ def read_side(
         sides = config.integers(key, lowest=1)
     elif config.holds(key, dict):
         child = config.child(key)
-        used = next(((name,) for name in ("shortest_edge", "longest_edge") if child.has(name)), names)
-        sides = tuple(child.integer(name, highest=MAX_SIDE_PIXELS) for name in used)
+        edges = [name for name in ("shortest_edge", "longest_edge") if child.has(name)] or ["height", "width"]
+        sides = tuple(child.integer(name, highest=MAX_SIDE_PIXELS) for name in edges)
     else:
         sides = (config.integer(key, default=default, highest=MAX_SIDE_PIXELS),)
     if len(set(sides)) != 1 or sides[0] > MAX_SIDE_PIXELS:
@@ -51,9 +49,7 @@ def read_patch_size(vision: ConfigReader, settings: ConfigReader | None = None, 
     return patch_size
 
 
-def read_tile_size(
-    vision: ConfigReader, settings: ConfigReader | None, *keys: str, default: int | None = None
-) -> int:
+def read_tile_size(vision: ConfigReader, settings: ConfigReader | None, *keys: str, default: int | None = None) -> int:
     """Read the side of what enters the encoder, in pixels.
 
     Parameters

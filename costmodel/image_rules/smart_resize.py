@@ -94,9 +94,7 @@ def read_smart_resize(
         check_equal(settings, "patch_size", patch_size, why="as in the model config")
         check_equal(settings, "merge_size", merge_size, why="as in the model config")
     min_pixels, max_pixels = read_area_limits(settings, min_pixels=min_pixels, max_pixels=max_pixels)
-    return SmartResize(
-        patch_size=patch_size, merge_size=merge_size, min_pixels=min_pixels, max_pixels=max_pixels
-    )
+    return SmartResize(patch_size=patch_size, merge_size=merge_size, min_pixels=min_pixels, max_pixels=max_pixels)
 
 
 def read_area_limits(settings: ConfigReader | None, *, min_pixels: int, max_pixels: int) -> tuple[int, int]:
