@@ -57,6 +57,11 @@ class ConfigReader:
         """The mapping under ``key``; this one where an older config keeps the fields at its top."""
         return self.child(key) if self.has(key) else self
 
+    def filled(self, defaults: Mapping[str, Any]) -> ConfigReader:
+        """The same mapping, with values of the published config class for fields that are absent or null."""
+        given = {key: value for key, value in self._data.items() if value is not None}
+        return ConfigReader({**defaults, **given}, self.path)
+
     def integer(self, key: str, *, default: int | None = None, lowest: int = 1, highest: int = _LARGEST_INT) -> int:
         """An integer from ``lowest`` to ``highest``."""
         value = self._value(key, default)
@@ -103,6 +108,21 @@ class ConfigReader:
             raise ConfigError(self.path_of(key), _describe(value), "a list of integers")
         items = ConfigReader({str(i): item for i, item in enumerate(value)}, self.path_of(key))
         return tuple(items.integer(str(i), lowest=lowest) for i in range(len(value)))
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings."""
+        value = self._value(key, None)
+        if not isinstance(value, list):
+            raise ConfigError(self.path_of(key), _describe(value), "a list of strings")
+        items = ConfigReader({str(i): item for i, item in enumerate(value)}, self.path_of(key))
+        return tuple(items.text(str(i)) for i in range(len(value)))
+
+    def one_of(self, key: str, choices: tuple[str, ...], *, default: str | None = None) -> str:
+        """One of a few strings."""
+        value = self._value(key, default)
+        if value not in choices:
+            raise ConfigError(self.path_of(key), _describe(value), f"one of {', '.join(choices)}")
+        return str(value)
 
     def pairs(self, key: str, *, lowest: int = 1, highest: int = _LARGEST_INT) -> tuple[tuple[int, int], ...]:
         """A list of pairs of integers from ``lowest`` to ``highest``."""

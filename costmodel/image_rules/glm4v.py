@@ -7,61 +7,20 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, FiniteFloat
 
-from costmodel.errors import WorkloadError
-from costmodel.image_rules.layout import ImageLayout, ImageSize, Rule, TileGroup
+from costmodel.image_rules.layout import ImageLayout, ImageSize, Rule, TileGroup, check_frames
 from costmodel.image_rules.settings import check_equal
 from costmodel.image_rules.smart_resize import read_area_limits, read_merge_size
+from costmodel.image_rules.volume import volume_resized
 from costmodel.specs.base import Count, Size
 
 if TYPE_CHECKING:
     from costmodel.families.reader import ConfigReader
 
-__all__ = ["Glm4vResize", "read_glm4v", "volume_resized"]
+__all__ = ["Glm4vResize", "read_glm4v"]
 
 # Limits of the published preprocessor_config.json, in pixels times frames.
 _MIN_PIXELS, _MAX_PIXELS = 112 * 112, 28 * 28 * 2 * 6144
-
-
-def volume_resized(
-    size: ImageSize,
-    *,
-    frames: int,
-    temporal_factor: int,
-    factor: int,
-    limits: tuple[int, int],
-    max_aspect_ratio: float = 200.0,
-) -> ImageSize:
-    """Size of each frame, a multiple of ``factor``, such that all frames together stay within an area.
-
-    ``smart_resize`` of ``Glm4vImageProcessor`` and of ``Qwen3VLVideoProcessor``: a side below ``factor`` is first
-    scaled up to it, and Python's ``round`` rounds halves to even.
-
-    Raises
-    ------
-    WorkloadError
-        If the aspect ratio is beyond what the processor accepts.
-    """
-    width, height = size.width, size.height
-    if min(width, height) < factor:
-        scale = max(factor / height, factor / width)
-        width, height = int(width * scale), int(height * scale)
-    ratio = max(width, height) / min(width, height)
-    if ratio > max_aspect_ratio:
-        raise WorkloadError(
-            f"image {size}: aspect ratio is {ratio:.0f}, this model's processor accepts at most {max_aspect_ratio:.0f}"
-        )
-    new_height, new_width = round(height / factor) * factor, round(width / factor) * factor
-    volume = round(frames / temporal_factor) * temporal_factor * new_height * new_width
-    smallest, largest = limits
-    if volume > largest:
-        shrink = math.sqrt(frames * height * width / largest)
-        new_height = max(factor, math.floor(height / shrink / factor) * factor)
-        new_width = max(factor, math.floor(width / shrink / factor) * factor)
-    elif volume < smallest:
-        grow = math.sqrt(smallest / (frames * height * width))
-        new_height = math.ceil(height * grow / factor) * factor
-        new_width = math.ceil(width * grow / factor) * factor
-    return ImageSize(width=new_width, height=new_height)
+_VIDEO_MAX_PIXELS = 28 * 28 * 2 * 30_000
 
 
 class Glm4vResize(Rule):
@@ -76,37 +35,57 @@ class Glm4vResize(Rule):
     temporal_patch_size: Size = 2
     min_pixels: Size = _MIN_PIXELS
     max_pixels: Size = _MAX_PIXELS
+    video_max_pixels: Size = _VIDEO_MAX_PIXELS
     max_aspect_ratio: FiniteFloat = Field(default=200.0, ge=1)
     extra_text_tokens: Count = 2
 
     def resized(self, size: ImageSize) -> ImageSize:
-        """Size after resizing.
+        """Size of an image after resizing.
 
         Raises
         ------
         WorkloadError
             If the aspect ratio is beyond what the processor accepts.
         """
-        return volume_resized(
-            size,
-            frames=self.temporal_patch_size,
-            temporal_factor=self.temporal_patch_size,
-            factor=self.patch_size * self.merge_size,
-            limits=(self.min_pixels, self.max_pixels),
-            max_aspect_ratio=self.max_aspect_ratio,
-        )
+        return self._resized(size, self.temporal_patch_size, self.max_pixels)
 
     def layout(self, size: ImageSize, images_in_prompt: int = 1) -> ImageLayout:
         """Patches and tokens of one image."""
-        resized = self.resized(size)
+        return self._layout(self.resized(size), slices=1, extra_text_tokens=self.extra_text_tokens)
+
+    def video_layout(self, size: ImageSize, frames: int) -> ImageLayout:
+        """Patches and tokens of a video: each slice of frames is an image of its own, with its second as one token.
+
+        Raises
+        ------
+        WorkloadError
+            If the number of frames is impossible, or the aspect ratio beyond what the processor accepts.
+        """
+        check_frames(frames, lowest=self.temporal_patch_size)
+        slices = math.ceil(frames / self.temporal_patch_size)
+        resized = self._resized(size, frames, self.video_max_pixels)
+        return self._layout(resized, slices=slices, extra_text_tokens=self.extra_text_tokens + 3 * slices)
+
+    def _resized(self, size: ImageSize, frames: int, max_pixels: int) -> ImageSize:
+        return volume_resized(
+            size,
+            frames=frames,
+            temporal_factor=self.temporal_patch_size,
+            factor=self.patch_size * self.merge_size,
+            limits=(self.min_pixels, max_pixels),
+            max_aspect_ratio=self.max_aspect_ratio,
+        )
+
+    def _layout(self, resized: ImageSize, *, slices: int, extra_text_tokens: int) -> ImageLayout:
         grid_height, grid_width = resized.height // self.patch_size, resized.width // self.patch_size
-        visual_tokens = grid_height * grid_width // self.merge_size**2
+        group = TileGroup(tiles=slices, grid_height=grid_height, grid_width=grid_width)
+        visual_tokens = group.patches // self.merge_size**2
         return ImageLayout(
-            groups=(TileGroup(tiles=1, grid_height=grid_height, grid_width=grid_width),),
+            groups=(group,),
             visual_tokens=visual_tokens,
             connector_tokens=visual_tokens,
-            extra_text_tokens=self.extra_text_tokens,
-            resized_pixels=resized.pixels,
+            extra_text_tokens=extra_text_tokens,
+            resized_pixels=resized.pixels * (slices * self.temporal_patch_size if slices > 1 else 1),
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from costmodel.image_rules.fixed import FixedSize
 from costmodel.image_rules.gemma3 import Gemma3Crops
@@ -48,7 +49,7 @@ __all__ = [
     "TileGroup",
 ]
 
-ImageRule = Annotated[
+_AnyRule = (
     FixedSize
     | Gemma3Crops
     | Gemma4Resize
@@ -64,7 +65,17 @@ ImageRule = Annotated[
     | Phi4Crops
     | PixtralResize
     | SmartResize
-    | SmolVLMTiles,
-    Field(discriminator="rule"),
-]
+    | SmolVLMTiles
+)
+_NAMES = [rule.model_fields["rule"].default for rule in get_args(_AnyRule)]
+
+
+def _is_known(value: object) -> object:
+    """Refuse an unknown name here: pydantic's own message would list all of them."""
+    if isinstance(value, Mapping) and value.get("rule") not in _NAMES:
+        raise ValueError("no image rule has this name")
+    return value
+
+
+ImageRule = Annotated[_AnyRule, Field(discriminator="rule"), BeforeValidator(_is_known)]
 """Any image rule; a spec file names it by its field ``rule``."""
