@@ -21,8 +21,8 @@ class MiniCPMVSlices(Rule):
     """Slice by area, up to ``max_slices``, in the grid of the closest aspect ratio; ``queries`` tokens a view.
 
     ``MiniCPMVImageProcessor``, which comes with the checkpoint (arXiv 2408.01800, section 3.1). Views keep the image's
-    proportions, so source and slices have grids of their own. Not monotone in image size: slices shrink when their
-    number grows. Marks around each view, image number and newlines are text tokens.
+    proportions, so source and slices have grids of their own. Not monotone in image size: the closest aspect ratio can
+    be that of a grid with fewer slices. Marks around each view, image number and newlines are text tokens.
     """
 
     rule: Literal["minicpmv"] = "minicpmv"

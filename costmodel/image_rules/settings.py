@@ -26,15 +26,15 @@ def read_side(config: ConfigReader, key: str, *, default: int | None = None) -> 
         If it is missing without a default, has another form, or isn't square.
     """
     if config.holds(key, list):
-        sides = config.integers(key, lowest=1)
+        sides: tuple[int, ...] = config.pair(key, highest=MAX_SIDE_PIXELS)
     elif config.holds(key, dict):
         child = config.child(key)
         edges = [name for name in ("shortest_edge", "longest_edge") if child.has(name)] or ["height", "width"]
         sides = tuple(child.integer(name, highest=MAX_SIDE_PIXELS) for name in edges)
     else:
         sides = (config.integer(key, default=default, highest=MAX_SIDE_PIXELS),)
-    if len(set(sides)) != 1 or sides[0] > MAX_SIDE_PIXELS:
-        raise ConfigError(config.path_of(key), "x".join(map(str, sides))[:60] or "nothing", "the side of a square")
+    if len(set(sides)) != 1:
+        raise ConfigError(config.path_of(key), "x".join(map(str, sides)), "the sides of a square")
     return sides[0]
 
 
