@@ -4,23 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo test check clean
+.PHONY: demo test clean
+.PRECIOUS: $(VENV)/%
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/%: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
-demo: $(VENV)/installed
+demo: $(VENV)/calibrate
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh $(DEMO)
 
-check: $(VENV)/installed
+test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
-
-test: check
 
 clean:
 	rm -rf build dist $(VENV)

@@ -52,8 +52,7 @@ def fit_slices(rows: Sequence[Mapping[str, Any]]) -> tuple[SliceProfile, ...]:
             engine=engine,
             dtype=dtype,
             components={
-                name: _fit_component(f"{model} {name}", list(items.values()))
-                for name, items in components.items()
+                name: _fit_component(f"{model} {name}", list(items.values())) for name, items in components.items()
             },
         )
         for (model, fingerprint, engine, dtype), components in points.items()
@@ -69,28 +68,26 @@ def _fit_component(label: str, points: Sequence[_Point]) -> ComponentFit:
     times = np.array([point.location.value_s for point in points])
     names = _independent_features(points)
     design = np.array([[point.features[name] for name in names] for point in points])
-    if len(points) < len(names):
-        raise FitError(
-            f"{label}: {len(points)} measured size(s) for {len(names)} coefficients; measure more sizes"
-        )
+    if len(points) == 1 and len(points[0].features) > 1:
+        raise FitError(f"{label}: measured at one size only; run the calibration again, or give it more time")
     relative = design / times[:, None]
     scale = np.abs(relative).max(axis=0)
     solution, _ = nnls(relative / scale, np.ones(len(times)))
     values = solution / scale
     active = values > 0
     spread, covariance = _spread((relative / scale)[:, active], solution[active], points)
-    stderr = np.zeros(len(names))
-    stderr[active] = np.sqrt(np.diag(covariance)) / scale[active]
+    covariance = covariance / np.outer(scale[active], scale[active])
+    used = [name for name, keep in zip(names, active, strict=True) if keep]
     return ComponentFit(
         coefficients={
             name: Coefficient(value=float(value), stderr=float(error), source="fitted")
-            for name, value, error in zip(names, values, stderr, strict=True)
-            if value > 0
+            for name, value, error in zip(used, values[active], np.sqrt(np.diag(covariance)), strict=True)
         },
+        covariance=tuple(map(tuple, covariance.tolist())),
         residual_log_sd=spread,
         rows=sum(point.location.samples for point in points),
-        lowest={name: float(column.min()) for name, column in zip(names, design.T, strict=True)},
-        highest={name: float(column.max()) for name, column in zip(names, design.T, strict=True)},
+        lowest={name: min(point.features[name] for point in points) for name in points[0].features},
+        highest={name: max(point.features[name] for point in points) for name in points[0].features},
     )
 
 

@@ -27,28 +27,37 @@ def read_journal(path: Path) -> tuple[Row, list[Row]]:
     Raises
     ------
     MeasurementError
-        If the file has no header of ours, or a complete line that is not JSON.
+        If the file can't be read, has no header of ours, or a complete line that is not JSON.
     """
-    lines = path.read_bytes().split(b"\n")[:-1]
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise MeasurementError(f"{path.name}: can't be read ({error.strerror})") from None
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-        except ValueError:
-            raise MeasurementError(
-                f"{path.name}: line {number} is not JSON; expected one object a line"
-            ) from None
+        except (ValueError, RecursionError):
+            raise MeasurementError(f"{path.name}: line {number} is not JSON; expected one object a line") from None
         if not isinstance(row, dict):
             raise MeasurementError(f"{path.name}: line {number} is {type(row).__name__}, expected an object")
         rows.append(row)
-    if not rows or rows[0].get("kind") != "header":
-        raise MeasurementError(f"{path.name}: got no header line, expected a file written by calibrate run")
+    if not rows or rows[0].get("kind") != "header" or not isinstance(rows[0].get("environment"), dict):
+        raise _foreign(path)
     version = rows[0].get("schema_version")
     if not isinstance(version, int) or version > JOURNAL_SCHEMA_VERSION:
         raise MeasurementError(
             f"{path.name}: schema_version is {version}, this version reads up to {JOURNAL_SCHEMA_VERSION}"
         )
     return rows[0], rows[1:]
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def _foreign(path: Path) -> MeasurementError:
+    return MeasurementError(f"{path.name}: got no header line, expected a file written by calibrate run")
 
 
 class Journal:
@@ -64,7 +73,7 @@ class Journal:
     Raises
     ------
     MeasurementError
-        If the file exists and was measured in another environment.
+        If the file is not a journal, was measured in another environment, or can't be written.
     """
 
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
@@ -75,19 +84,23 @@ class Journal:
             "schema_version": JOURNAL_SCHEMA_VERSION,
             "environment": dict(environment),
         }
-        if path.exists() and path.stat().st_size:
-            self._rows = self._resume(header)
-            self._file = path.open("ab")
-        else:
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("wb")
+            content = path.read_bytes() if path.exists() else b""
+            whole = content.rfind(b"\n") + 1
+            if whole:
+                self._rows = self._resume(header)
+            elif not _line(header).startswith(content):
+                raise _foreign(path)
+            # Only now that the file is known to be ours: a line that a killed writer left goes.
+            self._file = path.open("ab")
+            self._file.truncate(whole)
+        except OSError as error:
+            raise MeasurementError(f"{path}: can't be written ({error.strerror})") from None
+        if not whole:
             self._write(header)
 
     def _resume(self, header: Row) -> list[Row]:
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(self.path, whole)
         found, rows = read_journal(self.path)
         differing = sorted(
             name
@@ -108,7 +121,7 @@ class Journal:
         self._rows.append(dict(row))
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+        self._file.write(_line(row))
         self._file.flush()
         os.fsync(self._file.fileno())
 

@@ -1,29 +1,111 @@
-"""Plan live runs for a pair of models, and carry them out."""
+"""Validate a profile by live runs of a pair of models: plan the requests, run them, compare."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from calibrate.check import check_runs
 from calibrate.device import Device, torch_threads
 from calibrate.engines.local_transformers import LocalModel
 from calibrate.journal import Journal, read_journal
 from calibrate.live_runs import LiveCase, design_cases, run_cases
 from costmodel.breakeven import break_even
-from costmodel.profiles import EngineProfile, HardwareProfile
+from costmodel.errors import WorkloadError
+from costmodel.families.sources import load_model
+from costmodel.profiles import EngineProfile, HardwareProfile, load_engine, load_hardware
+from costmodel.quantity import normal_quantile
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
+from costmodel.validation import Validation
 
-__all__ = ["plan_cases", "run_live"]
+__all__ = ["LivePlan", "plan_cases", "validate_live"]
 
 _LARGE_OUTPUT_TOKENS = (6, 10, 14)
 # How far past the predicted break-even the small model runs: the measured one lies before, unless the prediction is
 # off by more than this.
 _PAST_BREAK_EVEN = 1.25
 _LEAST_SMALL_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LivePlan:
+    """What to run, and what to compare it with.
+
+    Attributes
+    ----------
+    small, large, hardware, engine
+        As :func:`~costmodel.load_model`, :func:`~costmodel.load_hardware` and :func:`~costmodel.load_engine` take them.
+    requests, repeats
+        Requests that both models answer, and runs of each.
+    budget_s
+        No run is begun after this many seconds.
+    """
+
+    small: str
+    large: str
+    hardware: str
+    engine: str
+    dtype: str
+    requests: int
+    repeats: int
+    budget_s: float
+    seed: int
+    interval: float
+
+
+def validate_live(plan: LivePlan, device: Device, *, runs: Path, progress: Callable[[float, str], None]) -> Validation:
+    """Run both models for real and compare; ``runs`` keeps every run and is resumed.
+
+    Raises
+    ------
+    WorkloadError
+        If the plan can't be run, or compares a model with itself.
+    MeasurementError
+        If ``runs`` holds runs of another plan.
+    """
+    small, large = load_model(plan.small), load_model(plan.large)
+    _check_plan(plan, small, large)
+    hardware, engine = load_hardware(plan.hardware), load_engine(plan.engine)
+    cases = plan_cases(small, large, hardware, engine, count=plan.requests, dtype=plan.dtype, seed=plan.seed)
+    design = repr((cases, small.fingerprint(), large.fingerprint(), plan.dtype))
+    environment = {**device.describe(), "design": hashlib.sha256(design.encode()).hexdigest()[:16]}
+    with torch_threads(device), Journal(runs, environment) as journal:
+        run_cases(
+            cases,
+            {spec.name: LocalModel(spec, device, dtype=plan.dtype) for spec in (small, large)},
+            device,
+            journal,
+            repeats=plan.repeats,
+            budget_s=plan.budget_s,
+            seed=plan.seed,
+            progress=progress,
+        )
+    return check_runs(
+        cases,
+        read_journal(runs)[1],
+        small=small,
+        large=large,
+        hardware=hardware,
+        engine=engine,
+        dtype=plan.dtype,
+        interval=plan.interval,
+    )
+
+
+def _check_plan(plan: LivePlan, small: ModelSpec, large: ModelSpec) -> None:
+    """Refuse before anything is measured what would fail afterwards."""
+    normal_quantile(plan.interval)
+    for name, got in (("requests", plan.requests), ("repeats", plan.repeats)):
+        if got < 1:
+            raise WorkloadError(f"{name} is {got}, expected 1 or more")
+    if not plan.budget_s >= 0:
+        raise WorkloadError(f"budget is {plan.budget_s} s, expected 0 or more")
+    if small.name == large.name:
+        raise WorkloadError(f"both models are called {small.name!r}: their runs could not be told apart; rename one")
 
 
 def plan_cases(
@@ -49,33 +131,3 @@ def plan_cases(
         tokens = {small.name: max(reach, _LEAST_SMALL_TOKENS), large.name: large_tokens}
         cases.append(LiveCase(case_id, image, prompt, tokens))
     return cases
-
-
-def run_live(
-    cases: Sequence[LiveCase],
-    specs: Sequence[ModelSpec],
-    device: Device,
-    *,
-    dtype: str,
-    runs: Path,
-    repeats: int,
-    budget_s: float,
-    seed: int,
-    progress: Callable[[float, str], None],
-) -> list[dict[str, Any]]:
-    """Run the cases into ``runs`` and return its rows; a file of other cases is refused, not mixed."""
-    design = repr((cases, [spec.fingerprint() for spec in specs], dtype))
-    environment = {**device.describe(), "design": hashlib.sha256(design.encode()).hexdigest()[:16]}
-    with torch_threads(device), Journal(runs, environment) as journal:
-        models = {spec.name: LocalModel(spec, device, dtype=dtype) for spec in specs}
-        run_cases(
-            cases,
-            models,
-            device,
-            journal,
-            repeats=repeats,
-            budget_s=budget_s,
-            seed=seed,
-            progress=progress,
-        )
-    return read_journal(runs)[1]

@@ -42,8 +42,9 @@ def _check_schema(raw: bytes, path: Path) -> None:
     except (ValueError, RecursionError) as error:
         raise ProfileError(f"{path.name}: not a JSON file ({error})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if not isinstance(version, int):
-        raise ProfileError(f"{path.name}: got no schema_version, expected an integer up to {SCHEMA_VERSION}")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        got = repr(version)[:40] if version is not None else "nothing"
+        raise ProfileError(f"{path.name}: schema_version: got {got}, expected an integer from 1 to {SCHEMA_VERSION}")
     if version > SCHEMA_VERSION:
         raise ProfileError(
             f"{path.name}: schema_version is {version}, this version reads up to {SCHEMA_VERSION}; upgrade costmodel"

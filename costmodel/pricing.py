@@ -41,6 +41,18 @@ def _priors() -> Mapping[str, LawFit]:
     return {key: LawFit.model_validate(fit) for key, fit in content["laws"].items()}
 
 
+def _usable(key: str, fit: LawFit) -> LawFit:
+    """The fit, where it has the coefficients that its law needs."""
+    parameters = law_named(fit.law).parameters
+    if set(fit.coefficients) != {parameter.name for parameter in parameters}:
+        expected = ", ".join(parameter.name for parameter in parameters)
+        raise ProfileError(f"laws.{key}: got {', '.join(fit.coefficients) or 'nothing'}; {fit.law} has {expected}")
+    for parameter in parameters:
+        if parameter.log and fit.coefficients[parameter.name].value == 0:
+            raise ProfileError(f"laws.{key}: {parameter.name} is 0, expected more")
+    return fit
+
+
 def component_time_s(coefficients: Mapping[str, float], features: Mapping[str, Num]) -> Num:
     """Linear law of a slice (equation 13): Σ coefficient · feature.
 
@@ -155,13 +167,16 @@ class Pricer:
         self._source(group, tier)
         if tier == "datasheet":
             self.warn(f"{self.hardware.key} is not calibrated for {op.dtype}: datasheet priors, wide intervals")
-        value = law_named(fit.law).time_s(op, fit.values, self.hardware.datasheet)
+        try:
+            value = law_named(fit.law).time_s(op, fit.values, self.hardware.datasheet)
+        except TypeError as error:
+            raise ProfileError(f"laws.{group}: {fit.law} is a law of other operators: {error}") from None
         return Estimate(value, {group: value * fit.residual_log_sd})
 
     def _law_fit(self, op: Op) -> tuple[LawFit, str]:
         for key in (f"{op.kind}/{op.dtype}", op.kind):
             if key in self.hardware.laws:
-                return self.hardware.laws[key], "kernels"
+                return _usable(key, self.hardware.laws[key]), "kernels"
         priors = _priors()
         for key in (f"{op.kind}/{op.dtype}", op.kind):
             if key in priors:
@@ -179,15 +194,16 @@ class Pricer:
         self._source(component.name, "slices")
         coefficients = {name: coefficient.value for name, coefficient in fit.coefficients.items()}
         value = component_time_s(coefficients, component.features)
-        variance = sum(
-            ((component.features[name] * c.stderr) ** 2 for name, c in fit.coefficients.items()),
-            start=np.float64(0.0),
-        )
-        sd = np.sqrt(variance + (value * fit.residual_log_sd) ** 2)
+        features = np.stack(np.broadcast_arrays(*(component.features[name] for name in fit.coefficients)))
+        variance = np.einsum("i...,ij,j...->...", features, np.array(fit.covariance), features)
+        sd = np.sqrt(np.maximum(variance, 0.0) + (value * fit.residual_log_sd) ** 2)
         return Estimate(value, {f"slice:{self.slices.fingerprint}:{component.name}": sd}).scaled(component.count)
 
     def _check_range(self, component: Component, fit: ComponentFit) -> None:
         for name, highest in fit.highest.items():
+            if name not in component.features:
+                expected = sorted(component.features)
+                raise ProfileError(f"slice {component.name}: highest.{name} unknown; expected some of {expected}")
             largest = float(np.max(component.features[name]))
             if largest > highest * _EXTRAPOLATION_FACTOR:
                 self.warn(f"{component.name}: {name} is {largest:.4g}, calibrated up to {highest:.4g}; extrapolated")

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from costmodel.documents import SCHEMA_VERSION, read_document
 from costmodel.errors import ProfileError, UnknownKeyError
@@ -35,7 +35,7 @@ Source = Literal["datasheet", "measured", "fitted", "assumed"]
 class Coefficient(Frozen):
     """A number, how sure we are of it, and where it comes from."""
 
-    value: FiniteFloat
+    value: NonNegativeFloat
     stderr: NonNegativeFloat
     source: Source
 
@@ -118,13 +118,31 @@ class LawFit(Frozen):
 
 
 class ComponentFit(Frozen):
-    """Coefficients of one component of one model size: time = Σ coefficient · feature (equation 13)."""
+    """Coefficients of one component of one model size: time = Σ coefficient · feature (equation 13).
 
-    coefficients: dict[str, Coefficient]
+    Attributes
+    ----------
+    covariance
+        Of the coefficients, in their order: they are told apart by few sizes, so that their errors go together.
+    residual_log_sd
+        Spread of measured / predicted over the sizes of the fit.
+    lowest, highest
+        Range of every feature over those sizes.
+    """
+
+    coefficients: dict[str, Coefficient] = Field(min_length=1)
+    covariance: tuple[tuple[FiniteFloat, ...], ...]
     residual_log_sd: NonNegativeFloat
     rows: int = Field(ge=0)
     lowest: dict[str, FiniteFloat]
     highest: dict[str, FiniteFloat]
+
+    @model_validator(mode="after")
+    def _covariance_is_of_the_coefficients(self) -> ComponentFit:
+        size = len(self.coefficients)
+        if [len(row) for row in self.covariance] != [size] * size:
+            raise ValueError(f"covariance: expected {size} rows of {size} numbers, one a coefficient")
+        return self
 
 
 class SliceProfile(Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from costmodel.breakeven import BreakEven
@@ -86,6 +87,8 @@ def break_even_tables(result: BreakEven) -> tuple[Table, ...]:
 
 def validation_tables(result: Validation) -> tuple[Table, ...]:
     """Score per stage, then the break-even of every case."""
+    share = result.share_undisturbed
+    undisturbed = () if share is None else (f"{share:.0%} of the runs were undisturbed",)
     scores = Table(
         title=f"predicted against measured on {result.hardware}, {result.engine}, {result.dtype}: {result.verdict}",
         columns=(
@@ -115,7 +118,7 @@ def validation_tables(result: Validation) -> tuple[Table, ...]:
             )
             for score in result.stages
         ),
-        footer=(f"{result.share_undisturbed:.0%} of the runs were undisturbed", *result.reasons),
+        footer=(*undisturbed, *result.reasons, *_skipped(result)),
     )
     if not result.break_even:
         return (scores,)
@@ -136,6 +139,11 @@ def validation_tables(result: Validation) -> tuple[Table, ...]:
         ),
     )
     return scores, checks
+
+
+def _skipped(result: Validation) -> list[str]:
+    reasons = Counter(case.reason for case in result.skipped)
+    return [f"skipped {count} case(s): {reason}" for reason, count in reasons.items()]
 
 
 def model_table(models: Iterable[ModelSpec]) -> Table:

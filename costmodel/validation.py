@@ -5,6 +5,7 @@ Measuring is the business of :mod:`calibrate`; this is what comes out of it, as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,9 +13,19 @@ import numpy as np
 from costmodel.quantity import Quantity
 from costmodel.specs.base import Frozen
 
-__all__ = ["BreakEvenCheck", "StageScore", "Validation", "ValidationRow", "score_stage"]
+__all__ = [
+    "STAGES",
+    "BreakEvenCheck",
+    "SkippedCase",
+    "StageScore",
+    "Validation",
+    "ValidationRow",
+    "overall",
+    "row_of",
+    "score_stage",
+]
 
-STAGES = ("preprocess", "encode", "prefill", "decode", "total")
+STAGES = ("preprocess", "encode", "prefill", "decode", "ttft", "tpot", "total")
 
 
 class ValidationRow(Frozen):
@@ -75,8 +86,25 @@ class BreakEvenCheck(Frozen):
     error: float
 
 
+class SkippedCase(Frozen):
+    """A case that could not be predicted, and why."""
+
+    case_id: str
+    reason: str
+
+
 class Validation(Frozen):
-    """What ``costmodel validate --format json`` prints for live runs."""
+    """What ``costmodel validate --format json`` prints.
+
+    Attributes
+    ----------
+    n, mape, median_ape, p90_ape, bias, coverage
+        Of whole requests; of all stages together where no case has a total.
+    share_undisturbed
+        Of live runs; ``None`` for a table of cases.
+    verdict
+        ``unjudged`` where no limit was given.
+    """
 
     schema_version: int = 1
     hardware: str
@@ -84,12 +112,42 @@ class Validation(Frozen):
     dtype: str
     interval: float
     n: int
-    share_undisturbed: float
-    verdict: Literal["passed", "failed", "inconclusive"]
+    mape: float | None
+    median_ape: float | None
+    p90_ape: float | None
+    bias: float | None
+    coverage: float | None
+    share_undisturbed: float | None
+    verdict: Literal["passed", "failed", "inconclusive", "unjudged"]
     reasons: tuple[str, ...]
     stages: tuple[StageScore, ...]
     rows: tuple[ValidationRow, ...]
     break_even: tuple[BreakEvenCheck, ...] = ()
+    skipped: tuple[SkippedCase, ...] = ()
+
+
+def row_of(case_id: str, model: str, stage: str, repeats_s: tuple[float, ...], predicted: Quantity) -> ValidationRow:
+    """One stage of one case, from its measured repeats (seconds)."""
+    measured = sum(repeats_s) / len(repeats_s)
+    return ValidationRow(
+        case_id=case_id,
+        model=model,
+        stage=stage,
+        measured_s=measured,
+        repeats_s=repeats_s,
+        predicted=predicted,
+        error=predicted.value / measured - 1,
+    )
+
+
+def overall(rows: Sequence[ValidationRow]) -> dict[str, float | None]:
+    """The fields of a :class:`Validation` that sum it up."""
+    chosen = tuple(row for row in rows if row.stage == "total") or tuple(rows)
+    names = ("mape", "median_ape", "p90_ape", "bias", "coverage")
+    if not chosen:
+        return dict.fromkeys(names)
+    score = score_stage("total", chosen, limit=None)
+    return {name: getattr(score, name) for name in names}
 
 
 def score_stage(stage: str, rows: tuple[ValidationRow, ...], *, limit: float | None) -> StageScore:

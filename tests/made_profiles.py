@@ -124,7 +124,7 @@ def slices_of(
     log_sd: float = 0.03,
 ) -> SliceProfile:
     """Slices of all components of a model, or of those named."""
-    found = components(spec, request(), Options(dtype, dtype, fused=True))
+    found = components(spec, request(images=int(spec.vision is not None)), Options(dtype, dtype, fused=True))
     wanted = set(found if only is None else only)
     return SliceProfile(
         model=spec.name,
@@ -134,6 +134,7 @@ def slices_of(
         components={
             name: ComponentFit(
                 coefficients={feature: coefficient(_PER_UNIT[feature]) for feature in component.features},
+                covariance=((0.0,) * len(component.features),) * len(component.features),
                 residual_log_sd=log_sd,
                 rows=20,
                 lowest={},

@@ -23,7 +23,7 @@ from costmodel.quantity import Quantity
 from costmodel.specs.images import ImageSize
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
-from costmodel.validation import BreakEvenCheck, Validation, ValidationRow, score_stage
+from costmodel.validation import BreakEvenCheck, Validation, ValidationRow, overall, score_stage
 
 SMALL, LARGE = "Qwen/Qwen3-VL-2B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"
 _STAGE_S = {"preprocess": 0.03, "encode": 0.9, "prefill": 1.4, "decode": 2.5}
@@ -36,7 +36,7 @@ def engine() -> EngineProfile:
 
 
 def hardware(*, calibrated: bool = False) -> HardwareProfile:
-    profile = load_hardware("h100-sxm")
+    profile = load_hardware("h100-sxm").model_copy(update={"laws": {}})
     if not calibrated:
         return profile
     return profile.model_copy(update={"laws": {"gemm/bf16": _law()}, "slices": (_slices(),), "run_log_sd": 0.02})
@@ -95,6 +95,7 @@ def validation(*, cases: int = 12) -> Validation:
         dtype="bf16",
         interval=0.9,
         n=2 * cases,
+        **overall(rows),
         share_undisturbed=0.87,
         verdict="passed",
         reasons=("13 of 96 runs were disturbed and left out",),
@@ -167,6 +168,7 @@ def _slices() -> SliceProfile:
     def component(**coefficients: float) -> ComponentFit:
         return ComponentFit(
             coefficients={name: _fitted(value) for name, value in coefficients.items()},
+            covariance=tuple(map(tuple, np.diag([(0.1 * value) ** 2 for value in coefficients.values()]).tolist())),
             residual_log_sd=0.045,
             rows=24,
             lowest=dict.fromkeys(coefficients, 1.0),

@@ -48,6 +48,22 @@ def test_published_counts(realdata: Path, rules: dict[str, Rule]) -> None:
             assert layout.extra_text_tokens == int(count), row
 
 
+def test_lengths_in_the_encoder(rules: dict[str, Rule]) -> None:
+    """Sequences and their length, class tokens and padding included."""
+    expected = {
+        "OpenGVLab/InternVL3-8B-hf": [(13, 1025)],
+        "llava-hf/llava-1.5-7b-hf": [(1, 577)],
+        "google/gemma-4-26B-A4B": [(1, 2520)],
+        "meta-llama/Llama-3.2-11B-Vision-Instruct": [(1, 4 * 1608)],
+        "meta-llama/Llama-4-Scout-17B-16E-Instruct": [(5, 577)],
+        "openbmb/MiniCPM-V-2_6": [(1, 37 * 28), (2, 26 * 39)],
+        "allenai/Molmo-7B-D-0924": [(7, 577)],
+    }
+    for name, lengths in expected.items():
+        groups = rules[name].layout(ImageSize(width=640, height=480)).groups
+        assert [(group.sequences, group.sequence_tokens) for group in groups] == lengths, name
+
+
 def test_settings_may_be_absent(real_configs: Configs, rules: dict[str, Rule]) -> None:
     for name, rule in rules.items():
         config, _ = real_configs(name)
@@ -102,6 +118,22 @@ def _layout_or_line(rule: Rule, size: ImageSize, images: int) -> ImageLayout | s
         return rule.layout(size, images)
     except WorkloadError as error:
         return str(error)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_changed_spec_file_is_refused_or_works(name: str, rules: dict[str, Rule]) -> None:
+    adapter, fields = TypeAdapter(ImageRule), rules[name].model_dump()
+    refused = 0
+    for key in fields:
+        for value in [*BAD_VALUES, 2, 5, 17, 4096, 2**40]:
+            try:
+                rule = adapter.validate_python({**fields, key: value})
+            except ValidationError:
+                refused += 1
+                continue
+            for size in (ImageSize(width=300, height=200), ImageSize(width=9000, height=100)):
+                _layout_or_line(rule, size, 1)
+    assert refused >= 10 * len(fields)
 
 
 # (smaller image, larger image) in which the larger one makes fewer visual tokens: stated in the rules' docstrings.

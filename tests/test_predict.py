@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,12 +76,13 @@ def test_decode_is_the_sum_over_steps_of_slices(workload: Workload) -> None:
 @pytest.mark.parametrize("workload", WORKLOADS, ids=["one step", "image", "long answer", "batch"])
 @pytest.mark.parametrize(
     "hardware",
-    [calibrated(), calibrated(roofline(sharpness=12.0)), load_hardware("h100-sxm")],
+    [calibrated(), calibrated(roofline(sharpness=12.0)), load_hardware("h100-pcie")],
     ids=["laws", "sharp", "priors"],
 )
 def test_decode_is_the_sum_over_steps_of_laws(hardware: HardwareProfile, workload: Workload) -> None:
     decode_s = predict(preset(SMALL), hardware, engine(), workload).latency.decode_s.value
-    assert decode_s == pytest.approx(_step_by_step_s(hardware, workload, SMALL), rel=1e-3)
+    # Tiled laws step with the context; the sum over nodes sees those steps only roughly.
+    assert decode_s == pytest.approx(_step_by_step_s(hardware, workload, SMALL), rel=3e-3)
 
 
 def test_slices_are_linear_in_the_features() -> None:
@@ -186,6 +188,24 @@ def test_interval_of_one_source_by_hand() -> None:
     assert sum(laws) == pytest.approx(0.1 * forecast.stages["prefill"].value_s, rel=1e-6)
 
 
+def test_interval_of_a_slice_equals_sampled_coefficients() -> None:
+    """Coefficients that were fitted together err together."""
+    spec, workload = text_only(), request(2000, 1, images=0)
+    profile = slices_of(spec, log_sd=0.0)
+    fit = profile.components["prefill.decoder_layer"]
+    means = np.array([c.value for c in fit.coefficients.values()])
+    errors = np.array([0.2, -0.1, 0.05]) * means
+    covariance = np.outer(errors, errors) + np.diag((0.05 * means) ** 2)
+    uncertain = fit.model_copy(update={"covariance": tuple(map(tuple, covariance.tolist()))})
+    parts = {**profile.components, "prefill.decoder_layer": uncertain}
+    hardware = calibrated(slices=[profile.model_copy(update={"components": parts})])
+    prefill = estimate(spec, hardware, engine(), workload).stages["prefill"]
+    layer = components(spec, workload, FUSED)["prefill.decoder_layer"]
+    draws = np.random.default_rng(5).multivariate_normal(means, covariance, 100_000)
+    sampled = draws @ np.array([float(layer.features[name]) for name in fit.coefficients]) * layer.count
+    assert float(prefill.log_sd() * prefill.value_s) == pytest.approx(float(np.std(sampled)), rel=0.02)
+
+
 def _relative_width(prediction: Prediction) -> float:
     total = prediction.latency.total_s
     return (total.high - total.low) / total.value
@@ -193,9 +213,9 @@ def _relative_width(prediction: Prediction) -> float:
 
 def test_datasheet_only_says_so_and_is_wider() -> None:
     stack, spec = engine(), preset(SMALL)
-    plain = predict(spec, load_hardware("h100-sxm"), stack, request())
+    plain = predict(spec, load_hardware("h100-pcie"), stack, request())
     measured = predict(spec, calibrated(), stack, request())
-    assert any("datasheet" in warning and "h100-sxm" in warning for warning in plain.warnings)
+    assert any("datasheet" in warning and "h100-pcie" in warning for warning in plain.warnings)
     assert not measured.warnings
     assert plain.sources["gemm/bf16"] == "datasheet"
     assert measured.sources["gemm/bf16"] == "kernels"

@@ -134,7 +134,7 @@ class LocalModel:
         full_attention_blocks: int | None = None,
     ) -> None:
         if not isinstance(spec.image_rule, SmartResize):
-            raise DeviceError(f"{spec.name}: only models of the Qwen-VL families can be run so far")
+            raise DeviceError(f"{spec.name}: only models with a vision tower of the Qwen-VL families can be run so far")
         if dtype not in TORCH_DTYPES:
             raise DeviceError(f"dtype {dtype!r}: expected one of {', '.join(TORCH_DTYPES)}")
         self.spec, self.device, self.dtype = spec, device, dtype

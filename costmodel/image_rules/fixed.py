@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from costmodel.errors import ConfigError
-from costmodel.image_rules.layout import ImageLayout, ImageSize, Rule, TileGroup
+from costmodel.image_rules.layout import ImageLayout, ImageSize, TileGroup, TileRule
 from costmodel.image_rules.settings import read_grid_side, read_patch_size, read_tile_size
-from costmodel.specs.base import Count, Flag, Size
+from costmodel.specs.base import Count, Flag
 
 if TYPE_CHECKING:
     from costmodel.families.reader import ConfigReader
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["FixedSize", "read_class_tokens", "read_llava", "read_paligemma", "read_select_class_tokens"]
 
 
-class FixedSize(Rule):
+class FixedSize(TileRule):
     """One tile of ``tile_size``, one token a patch.
 
     ``CLIPImageProcessor`` for LLaVA-1.5 (arXiv 2310.03744; resize and centre crop, CLS token dropped after the encoder)
@@ -30,15 +30,13 @@ class FixedSize(Rule):
     """
 
     rule: Literal["fixed"] = "fixed"
-    tile_size: Size
-    patch_size: Size
     class_tokens: Count = 0
     keep_class_tokens: Flag = False
     extra_text_tokens: Count = 0
 
     def layout(self, size: ImageSize, images_in_prompt: int = 1) -> ImageLayout:
         """Patches and tokens of one image, the same for every size."""
-        side = self.tile_size // self.patch_size
+        side = self.grid_side
         visual_tokens = side**2 + self.class_tokens * self.keep_class_tokens
         return ImageLayout(
             groups=(TileGroup(tiles=1, grid_height=side, grid_width=side, class_tokens=self.class_tokens),),

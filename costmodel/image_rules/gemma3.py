@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, FiniteFloat
 
 from costmodel.errors import ConfigError
-from costmodel.image_rules.layout import MAX_SIDE_PIXELS, ImageLayout, ImageSize, Rule, TileGroup
-from costmodel.image_rules.settings import MAX_TILES, check_equal, read_grid_side, read_patch_size, read_tile_size
+from costmodel.image_rules.layout import (
+    MAX_SIDE_PIXELS,
+    MAX_TILES,
+    ImageLayout,
+    ImageSize,
+    TileCount,
+    TileGroup,
+    TileRule,
+)
+from costmodel.image_rules.settings import check_equal, read_grid_side, read_patch_size, read_tile_size
 from costmodel.specs.base import Flag, Size
 
 if TYPE_CHECKING:
@@ -21,7 +29,7 @@ __all__ = ["Gemma3Crops", "read_gemma3"]
 _IMAGE_TEXT_TOKENS, _SENTENCE_TOKENS = 4, 15
 
 
-class Gemma3Crops(Rule):
+class Gemma3Crops(TileRule):
     """The image as one square, average-pooled to ``tokens_per_tile``; crops are squares too.
 
     ``Gemma3ImageProcessor`` and ``Gemma3Processor`` (arXiv 2503.19786, section 2). Pan-and-scan is off by default. With
@@ -30,12 +38,10 @@ class Gemma3Crops(Rule):
     """
 
     rule: Literal["gemma3"] = "gemma3"
-    tile_size: Size
-    patch_size: Size
     tokens_per_tile: Size
     pan_and_scan: Flag = False
     min_crop_size: Size = 256
-    max_crops: Size = 4
+    max_crops: TileCount = 4
     min_aspect_ratio: FiniteFloat = Field(default=1.2, ge=1)
 
     def crops(self, size: ImageSize) -> int:
@@ -51,7 +57,7 @@ class Gemma3Crops(Rule):
     def layout(self, size: ImageSize, images_in_prompt: int = 1) -> ImageLayout:
         """Patches and tokens of one image with its crops."""
         crops = self.crops(size)
-        tiles, side = 1 + crops, self.tile_size // self.patch_size
+        tiles, side = 1 + crops, self.grid_side
         visual_tokens = tiles * self.tokens_per_tile
         return ImageLayout(
             groups=(TileGroup(tiles=tiles, grid_height=side, grid_width=side),),
@@ -90,7 +96,7 @@ def read_gemma3(vision: ConfigReader, settings: ConfigReader | None, config: Con
         ),
         "max_crops": settings.integer(f"{prefix}_max_num_crops", default=rule.max_crops, highest=MAX_TILES),
         "min_aspect_ratio": settings.number(
-            f"{prefix}_min_ratio_to_activate", default=rule.min_aspect_ratio, lowest=1.0, highest=1000.0
+            f"{prefix}_min_ratio_to_activate", default=rule.min_aspect_ratio, lowest=1.0, highest=1024.0
         ),
     }
     return rule.model_copy(update=changes)

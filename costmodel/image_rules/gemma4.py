@@ -86,11 +86,14 @@ class Gemma4Resize(Rule):
     def _layout(self, size: ImageSize, tiles: int, max_tokens: int, extra_text_tokens: int) -> ImageLayout:
         resized = self.resized(size, max_tokens)
         grid_height, grid_width = resized.height // self.patch_size, resized.width // self.patch_size
+        budget = max_tokens * self.pooling_size**2
+        if grid_height * grid_width > budget:
+            raise WorkloadError(f"image {size}: resized to {resized}, more than the {budget} patches of the budget")
         group = TileGroup(
             tiles=tiles,
             grid_height=grid_height,
             grid_width=grid_width,
-            padding_tokens=max_tokens * self.pooling_size**2 - grid_height * grid_width,
+            padding_tokens=budget - grid_height * grid_width,
         )
         visual_tokens = group.patches // self.pooling_size**2
         return ImageLayout(

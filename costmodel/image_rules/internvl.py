@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from costmodel.errors import ConfigError
-from costmodel.image_rules.layout import ImageLayout, ImageSize, Rule, TileGroup, check_frames
-from costmodel.image_rules.settings import MAX_TILES, read_grid_side, read_patch_size, read_tile_size
+from costmodel.image_rules.layout import (
+    MAX_TILES,
+    Edge,
+    ImageLayout,
+    ImageSize,
+    TileCount,
+    TileGroup,
+    TileRule,
+    check_frames,
+)
+from costmodel.image_rules.settings import read_grid_side, read_patch_size, read_tile_size
 from costmodel.image_rules.tiles import closest_aspect_ratio, grids_up_to
-from costmodel.specs.base import Count, Flag, Size
+from costmodel.specs.base import Count, Flag
 
 if TYPE_CHECKING:
     from costmodel.families.reader import ConfigReader
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["InternVLTiles", "read_internvl"]
 
 
-class InternVLTiles(Rule):
+class InternVLTiles(TileRule):
     """Tiles of one size; past one tile, also the whole image as a thumbnail; ``merge_size``² patches a token.
 
     The rule of ``GotOcr2ImageProcessor`` under ``InternVLProcessor`` (arXiv 2404.16821, section 3.1), which tiles even
@@ -25,11 +34,9 @@ class InternVLTiles(Rule):
     """
 
     rule: Literal["internvl"] = "internvl"
-    tile_size: Size
-    patch_size: Size
-    merge_size: Size
-    min_tiles: Size = 1
-    max_tiles: Size = 12
+    merge_size: Edge
+    min_tiles: TileCount = 1
+    max_tiles: TileCount = 12
     crop_to_patches: Flag = True
     class_tokens: Count = 1
     extra_text_tokens: Count = 2
@@ -58,7 +65,7 @@ class InternVLTiles(Rule):
         return self._layout(frames, frames * (self.extra_text_tokens + 4) + frames - 1)
 
     def _layout(self, tiles: int, extra_text_tokens: int) -> ImageLayout:
-        side = self.tile_size // self.patch_size
+        side = self.grid_side
         group = TileGroup(tiles=tiles, grid_height=side, grid_width=side, class_tokens=self.class_tokens)
         visual_tokens = tiles * (side // self.merge_size) ** 2
         return ImageLayout(

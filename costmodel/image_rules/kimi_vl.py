@@ -22,14 +22,14 @@ class KimiVLResize(Rule):
     """Reduce to ``max_patches``, pad to a multiple of ``merge_size`` patches, ``merge_size``² patches a token.
 
     ``KimiVLImageProcessor``, which comes with the checkpoint (arXiv 2504.07491, section 2.1). Not quite monotone in
-    image size: padding is added after the reduction. The text around: start, content and end of the medium.
+    image size: padding is added after the reduction. The text around: start, the word "image", content, end.
     """
 
     rule: Literal["kimi_vl"] = "kimi_vl"
     patch_size: Size
     merge_size: Size
     max_patches: Size = 4096
-    extra_text_tokens: Count = 3
+    extra_text_tokens: Count = 4
 
     def resized(self, size: ImageSize) -> ImageSize:
         """Size after resizing and padding.

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 from pydantic import Field, PositiveInt, model_validator
 
 from costmodel.errors import WorkloadError
 from costmodel.specs.base import Count, Frozen
 
-__all__ = ["MAX_FRAMES", "MAX_SIDE_PIXELS", "ImageLayout", "ImageSize", "Rule", "TileGroup", "check_frames"]
+__all__ = [
+    "MAX_FRAMES",
+    "MAX_SIDE_PIXELS",
+    "MAX_TILES",
+    "Edge",
+    "ImageLayout",
+    "ImageSize",
+    "Rule",
+    "TileCount",
+    "TileGroup",
+    "TileRule",
+    "check_frames",
+]
 
 MAX_SIDE_PIXELS = 65_535
 """The longest side that a JPEG file can have."""
 
 MAX_FRAMES = 65_535
 """More frames than any processor samples from a video."""
+
+MAX_TILES = 128
+"""More tiles of one image than any published model allows."""
+
+Edge = Annotated[int, Field(strict=True, ge=1, le=MAX_SIDE_PIXELS)]
+"""A side of what enters the encoder, in pixels or patches."""
+
+TileCount = Annotated[int, Field(strict=True, ge=1, le=MAX_TILES)]
+"""A limit on the tiles of one image."""
 
 _SIZE_TEXT = re.compile(r"(-?[0-9]{1,9}) *[xX] *(-?[0-9]{1,9})")
 
@@ -186,6 +208,28 @@ class Rule(Frozen):
             If the processor takes no video, or not such a one.
         """
         raise WorkloadError(f"video {size} of {frames} frames: this model's processor reads images only")
+
+
+class TileRule(Rule):
+    """Base class of the rules that cut square tiles; those that merge patches have a field ``merge_size`` too."""
+
+    tile_size: Edge
+    patch_size: Edge
+
+    @model_validator(mode="after")
+    def _tiles_hold_whole_tokens(self) -> TileRule:
+        merge_size = getattr(self, "merge_size", 1)
+        if self.grid_side < 1 or self.grid_side % merge_size:
+            raise ValueError(
+                f"tiles of {self.tile_size} pixels hold {self.grid_side} patches a side, "
+                f"expected a multiple of {merge_size} above zero"
+            )
+        return self
+
+    @property
+    def grid_side(self) -> int:
+        """Patches along the side of a tile."""
+        return self.tile_size // self.patch_size
 
 
 def check_frames(frames: int, *, lowest: int = 1) -> None:

@@ -6,10 +6,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from costmodel.image_rules.internvl import read_ratio
-from costmodel.image_rules.layout import ImageLayout, ImageSize, Rule, TileGroup
-from costmodel.image_rules.settings import MAX_TILES, read_grid_side, read_patch_size, read_tile_size
+from costmodel.image_rules.layout import MAX_TILES, Edge, ImageLayout, ImageSize, TileCount, TileGroup, TileRule
+from costmodel.image_rules.settings import read_grid_side, read_patch_size, read_tile_size
 from costmodel.image_rules.tiles import least_rescaled
-from costmodel.specs.base import Flag, Size
+from costmodel.specs.base import Flag
 
 if TYPE_CHECKING:
     from costmodel.families.reader import ConfigReader
@@ -27,18 +27,16 @@ def _grids(max_tiles: int) -> tuple[tuple[int, int], ...]:
     return tuple(grid for grids in by_ratio.values() for grid in grids)
 
 
-class Llama4Tiles(Rule):
+class Llama4Tiles(TileRule):
     """Up to ``max_tiles`` tiles, past one also the whole image; ``merge_size``² patches a token, a class token a tile.
 
-    ``Llama4ImageProcessor`` and ``Llama4Processor`` of transformers, whose scales are single precision. Not monotone in
-    image size: a longer side can ask for a canvas of fewer tiles. Tile separators are text tokens.
+    ``Llama4ImageProcessor`` and ``Llama4Processor`` of transformers. Not monotone in image size: a longer
+    side can ask for a canvas of fewer tiles. Tile separators are text tokens.
     """
 
     rule: Literal["llama4"] = "llama4"
-    tile_size: Size
-    patch_size: Size
-    merge_size: Size
-    max_tiles: Size = 16
+    merge_size: Edge
+    max_tiles: TileCount = 16
     largest_canvas: Flag = False
 
     def grid(self, size: ImageSize) -> tuple[int, int]:
@@ -48,7 +46,6 @@ class Llama4Tiles(Rule):
             size.width,
             self.tile_size,
             _grids(self.max_tiles),
-            single=True,
             largest=self.largest_canvas,
         )
 
@@ -56,7 +53,7 @@ class Llama4Tiles(Rule):
         """Patches and tokens of one image."""
         rows, columns = self.grid(size)
         cut = rows * columns if rows * columns > 1 else 0
-        tiles, side = cut + 1, self.tile_size // self.patch_size
+        tiles, side = cut + 1, self.grid_side
         visual_tokens = tiles * (side // self.merge_size) ** 2
         return ImageLayout(
             groups=(TileGroup(tiles=tiles, grid_height=side, grid_width=side, class_tokens=1),),

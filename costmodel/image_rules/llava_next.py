@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from costmodel.errors import ConfigError
 from costmodel.image_rules.fixed import read_class_tokens, read_select_class_tokens
-from costmodel.image_rules.layout import MAX_SIDE_PIXELS, ImageLayout, ImageSize, Rule, TileGroup
+from costmodel.image_rules.layout import MAX_SIDE_PIXELS, Edge, ImageLayout, ImageSize, TileGroup, TileRule
 from costmodel.image_rules.settings import read_grid_side, read_patch_size, read_tile_size
-from costmodel.specs.base import Count, Size
+from costmodel.specs.base import Count
 
 if TYPE_CHECKING:
     from costmodel.families.reader import ConfigReader
 
-__all__ = ["Canvas", "LlavaNextTiles", "best_canvas", "read_canvases", "read_llava_next", "unpadded_grid"]
+__all__ = [
+    "Canvas",
+    "Canvases",
+    "LlavaNextTiles",
+    "best_canvas",
+    "check_canvases",
+    "read_canvases",
+    "read_llava_next",
+    "unpadded_grid",
+]
 
-Canvas = tuple[Size, Size]
+Canvas = tuple[Edge, Edge]
 """Height and width in pixels."""
 
 _MAX_CANVASES = 1024
+
+Canvases = Annotated[tuple[Canvas, ...], Field(min_length=1, max_length=_MAX_CANVASES)]
+"""Canvases to choose from."""
+
 _CANVASES = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 
 
@@ -39,6 +52,12 @@ def best_canvas(size: ImageSize, canvases: tuple[Canvas, ...]) -> Canvas:
     return best
 
 
+def check_canvases(canvases: tuple[Canvas, ...], tile_size: int) -> None:
+    """Refuse canvases that aren't whole tiles, with the ``ValueError`` that a model validator may raise."""
+    if any(side % tile_size for canvas in canvases for side in canvas):
+        raise ValueError(f"canvases are not multiples of tile_size {tile_size}")
+
+
 def unpadded_grid(size: ImageSize, rows: int, columns: int) -> tuple[int, int]:
     """Rows and columns of features that remain of a canvas when those of its padding are cut off (none of a thread)."""
     if size.width / size.height > columns / rows:
@@ -48,7 +67,7 @@ def unpadded_grid(size: ImageSize, rows: int, columns: int) -> tuple[int, int]:
     return rows, columns - (columns - kept) // 2 * 2
 
 
-class LlavaNextTiles(Rule):
+class LlavaNextTiles(TileRule):
     """A base view of the whole image, the canvas' tiles unpadded, and one newline token a row of features.
 
     ``LlavaNextImageProcessor`` and ``LlavaNextProcessor`` (LLaVA-NeXT, 2024; AnyRes). Not monotone in image size: the
@@ -61,15 +80,18 @@ class LlavaNextTiles(Rule):
     """
 
     rule: Literal["llava_next"] = "llava_next"
-    tile_size: Size
-    patch_size: Size
-    canvases: tuple[Canvas, ...] = Field(min_length=1)
+    canvases: Canvases
     class_tokens: Count = 1
+
+    @model_validator(mode="after")
+    def _canvases_are_tiled(self) -> LlavaNextTiles:
+        check_canvases(self.canvases, self.tile_size)
+        return self
 
     def layout(self, size: ImageSize, images_in_prompt: int = 1) -> ImageLayout:
         """Patches and tokens of one image."""
         height, width = best_canvas(size, self.canvases)
-        side = self.tile_size // self.patch_size
+        side = self.grid_side
         tiles = 1 + (height // self.tile_size) * (width // self.tile_size)
         rows, columns = unpadded_grid(size, height // self.tile_size * side, width // self.tile_size * side)
         return ImageLayout(

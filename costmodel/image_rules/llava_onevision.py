@@ -6,14 +6,13 @@ import math
 import re
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import model_validator
 
 from costmodel.errors import ConfigError
 from costmodel.image_rules.fixed import read_class_tokens
-from costmodel.image_rules.layout import ImageLayout, ImageSize, Rule, TileGroup, check_frames
-from costmodel.image_rules.llava_next import Canvas, best_canvas, read_canvases, unpadded_grid
+from costmodel.image_rules.layout import ImageLayout, ImageSize, TileCount, TileGroup, TileRule, check_frames
+from costmodel.image_rules.llava_next import Canvases, best_canvas, check_canvases, read_canvases, unpadded_grid
 from costmodel.image_rules.settings import read_grid_side, read_patch_size, read_tile_size
-from costmodel.specs.base import Size
 
 if TYPE_CHECKING:
     from costmodel.families.reader import ConfigReader
@@ -25,7 +24,7 @@ _MOST_TILES_A_SIDE = 6
 _BUDGET_TEXT = re.compile(r"anyres_max_([1-9][0-9]{0,2})")
 
 
-class LlavaOnevisionTiles(Rule):
+class LlavaOnevisionTiles(TileRule):
     """A base view, the canvas' tiles unpadded and interpolated to ``budget_tiles`` tiles, one newline token a row.
 
     ``LlavaOnevisionImageProcessor`` and ``LlavaOnevisionProcessor`` (arXiv 2408.03326, section 3.2). Several images in
@@ -34,14 +33,17 @@ class LlavaOnevisionTiles(Rule):
     """
 
     rule: Literal["llava_onevision"] = "llava_onevision"
-    tile_size: Size
-    patch_size: Size
-    canvases: tuple[Canvas, ...] = Field(min_length=1)
-    budget_tiles: Size = 9
+    canvases: Canvases
+    budget_tiles: TileCount = 9
+
+    @model_validator(mode="after")
+    def _canvases_are_tiled(self) -> LlavaOnevisionTiles:
+        check_canvases(self.canvases, self.tile_size)
+        return self
 
     def layout(self, size: ImageSize, images_in_prompt: int = 1) -> ImageLayout:
         """Patches and tokens of one image: tiled if it is the only one in the prompt."""
-        side = self.tile_size // self.patch_size
+        side = self.grid_side
         if images_in_prompt > 1:
             return self._layout(tiles=1, visual_tokens=side**2 + 1)
         height, width = best_canvas(size, self.canvases)
@@ -61,11 +63,11 @@ class LlavaOnevisionTiles(Rule):
             If the number of frames is impossible.
         """
         check_frames(frames)
-        pooled = math.ceil(self.tile_size // self.patch_size / 2)
+        pooled = math.ceil(self.grid_side / 2)
         return self._layout(tiles=frames, visual_tokens=frames * pooled**2 + 1)
 
     def _layout(self, *, tiles: int, visual_tokens: int) -> ImageLayout:
-        side = self.tile_size // self.patch_size
+        side = self.grid_side
         return ImageLayout(
             groups=(TileGroup(tiles=tiles, grid_height=side, grid_width=side),),
             visual_tokens=visual_tokens,

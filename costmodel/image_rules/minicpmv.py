@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from costmodel.image_rules.layout import ImageLayout, ImageSize, Rule, TileGroup
-from costmodel.image_rules.settings import MAX_TILES, check_equal, read_patch_size
+from costmodel.image_rules.layout import MAX_TILES, ImageLayout, ImageSize, Rule, TileCount, TileGroup
+from costmodel.image_rules.settings import check_equal, read_patch_size
 from costmodel.specs.base import Flag, Size
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class MiniCPMVSlices(Rule):
     rule: Literal["minicpmv"] = "minicpmv"
     patch_size: Size
     view_size: Size = 448
-    max_slices: Size = 9
+    max_slices: TileCount = 9
     queries: Size = 64
     slice_images: Flag = True
     image_id: Flag = True

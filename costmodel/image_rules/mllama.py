@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from costmodel.image_rules.layout import ImageLayout, ImageSize, Rule, TileGroup
+from costmodel.image_rules.layout import ImageLayout, ImageSize, TileCount, TileGroup, TileRule
 from costmodel.image_rules.settings import check_equal, read_grid_side, read_patch_size, read_tile_size
 from costmodel.image_rules.tiles import least_rescaled
-from costmodel.specs.base import Size
 
 if TYPE_CHECKING:
     from costmodel.families.reader import ConfigReader
@@ -17,7 +16,7 @@ __all__ = ["MllamaTiles", "read_mllama"]
 _LENGTH_MULTIPLE = 8
 
 
-class MllamaTiles(Rule):
+class MllamaTiles(TileRule):
     """Tiles of the canvas that needs the least rescaling; the decoder's own sequence holds one ``<|image|>`` token.
 
     ``MllamaImageProcessor`` and ``MllamaVisionModel`` of transformers. The encoder always runs ``max_tiles`` tiles as
@@ -26,20 +25,18 @@ class MllamaTiles(Rule):
     """
 
     rule: Literal["mllama"] = "mllama"
-    tile_size: Size
-    patch_size: Size
-    max_tiles: Size = 4
+    max_tiles: TileCount = 4
 
     def grid(self, size: ImageSize) -> tuple[int, int]:
         """Rows and columns of tiles."""
         sides = range(1, self.max_tiles + 1)
         grids = [(rows, columns) for rows in sides for columns in sides if rows * columns <= self.max_tiles]
-        return least_rescaled(size.height, size.width, self.tile_size, grids, single=False)
+        return least_rescaled(size.height, size.width, self.tile_size, grids)
 
     def layout(self, size: ImageSize, images_in_prompt: int = 1) -> ImageLayout:
         """Patches and vision states of one image."""
         rows, columns = self.grid(size)
-        used, side = rows * columns, self.tile_size // self.patch_size
+        used, side = rows * columns, self.grid_side
         states = side**2 + 1
         group = TileGroup(
             tiles=self.max_tiles,

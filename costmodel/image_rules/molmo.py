@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from costmodel.errors import ConfigError
-from costmodel.image_rules.layout import ImageLayout, ImageSize, Rule, TileGroup
-from costmodel.image_rules.settings import MAX_TILES, read_side
+from costmodel.image_rules.layout import MAX_TILES, Edge, ImageLayout, ImageSize, TileCount, TileGroup, TileRule
+from costmodel.image_rules.settings import read_side
 from costmodel.image_rules.tiles import grids_up_to, least_rescaled
-from costmodel.specs.base import Count, Size
+from costmodel.specs.base import Count
 
 if TYPE_CHECKING:
     from costmodel.families.reader import ConfigReader
@@ -22,18 +22,18 @@ _POOLING = 2
 _MOST_PATCHES_A_SIDE = 512
 
 
-class MolmoCrops(Rule):
+class MolmoCrops(TileRule):
     """Crops overlapping by their margins, whose features are read once; a global view; a column token a row.
 
-    ``MolmoImageProcessor``, which comes with the checkpoint (arXiv 2409.17146, section 2). Its scales are single
-    precision. Not monotone in image size: the grid follows the aspect ratio, and where a side is not longer than the
+    ``MolmoImageProcessor``, which comes with the checkpoint (arXiv 2409.17146, section 2). Not
+    monotone in image size: the grid follows the aspect ratio, and where a side is not longer than the
     margins there is one crop, whatever the other side. Column, start and end tokens are text tokens.
     """
 
     rule: Literal["molmo"] = "molmo"
-    tile_size: Size = 336
-    patch_size: Size = 14
-    max_crops: Size = 12
+    tile_size: Edge = 336
+    patch_size: Edge = 14
+    max_crops: TileCount = 12
     left_margin: Count = 4
     right_margin: Count = 4
     class_tokens: Count = 1
@@ -41,21 +41,21 @@ class MolmoCrops(Rule):
     @model_validator(mode="after")
     def _crops_have_a_middle(self) -> MolmoCrops:
         margins = self.left_margin + self.right_margin
-        if self.tile_size // self.patch_size <= margins or margins % (2 * _POOLING):
+        if self.grid_side <= margins or margins % (2 * _POOLING):
             raise ValueError(f"margins are {margins} patches, expected a multiple of 4 below the side of a crop")
         return self
 
     def grid(self, size: ImageSize) -> tuple[int, int]:
         """Rows and columns of crops."""
         margin = self.patch_size * (self.left_margin + self.right_margin)
-        window = self.tile_size // self.patch_size * self.patch_size - margin
+        window = self.grid_side * self.patch_size - margin
         height, width = size.height - margin, size.width - margin
-        return least_rescaled(height, width, window, grids_up_to(self.max_crops), single=True)
+        return least_rescaled(height, width, window, grids_up_to(self.max_crops))
 
     def layout(self, size: ImageSize, images_in_prompt: int = 1) -> ImageLayout:
         """Patches and tokens of one image."""
         rows, columns = self.grid(size)
-        side, tiles = self.tile_size // self.patch_size, rows * columns + 1
+        side, tiles = self.grid_side, rows * columns + 1
         pooled = math.ceil(side / _POOLING)
         height, width = self._features(rows), self._features(columns)
         return ImageLayout(
@@ -68,7 +68,7 @@ class MolmoCrops(Rule):
 
     def _features(self, crops: int) -> int:
         """Pooled features along a side of that many overlapping crops."""
-        side = self.tile_size // self.patch_size
+        side = self.grid_side
         if crops == 1:
             return math.ceil(side / _POOLING)
         middle = side - self.left_margin - self.right_margin

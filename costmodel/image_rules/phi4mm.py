@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import model_validator
+
 from costmodel.errors import ConfigError, WorkloadError
-from costmodel.image_rules.layout import ImageLayout, ImageSize, Rule, TileGroup
-from costmodel.image_rules.settings import MAX_TILES, check_equal, read_grid_side, read_patch_size, read_side
+from costmodel.image_rules.layout import MAX_TILES, Edge, ImageLayout, ImageSize, TileCount, TileGroup, TileRule
+from costmodel.image_rules.settings import check_equal, read_grid_side, read_patch_size, read_side
 from costmodel.image_rules.tiles import closest_aspect_ratio, grids_up_to
-from costmodel.specs.base import Size
 
 if TYPE_CHECKING:
     from costmodel.families.reader import ConfigReader
@@ -19,7 +20,7 @@ __all__ = ["Phi4Crops", "read_phi4mm"]
 _TILE_SIZE, _PATCH_SIZE, _MIN_SIDE = 448, 14, 10
 
 
-class Phi4Crops(Rule):
+class Phi4Crops(TileRule):
     """Crops and a global view, pooled two by two; a newline embedding a row, one separator between the two.
 
     ``Phi4MultimodalImageProcessor`` (arXiv 2503.01743, section 2.1, dynamic multi-crop). The image isn't enlarged:
@@ -27,9 +28,15 @@ class Phi4Crops(Rule):
     """
 
     rule: Literal["phi4mm"] = "phi4mm"
-    tile_size: Size = _TILE_SIZE
-    patch_size: Size = _PATCH_SIZE
-    max_crops: Size = 36
+    tile_size: Edge = _TILE_SIZE
+    patch_size: Edge = _PATCH_SIZE
+    max_crops: TileCount = 36
+
+    @model_validator(mode="after")
+    def _features_pool_in_pairs(self) -> Phi4Crops:
+        if self.tile_size % self.patch_size or self.grid_side % 2:
+            raise ValueError(f"crops of {self.tile_size} pixels aren't an even number of patches of {self.patch_size}")
+        return self
 
     def grid(self, size: ImageSize) -> tuple[int, int]:
         """Columns and rows of crops."""
@@ -48,7 +55,7 @@ class Phi4Crops(Rule):
         """
         columns, rows = self.grid(size)
         height, width = self._features(size, columns, rows)
-        tiles, side = 1 + columns * rows, self.tile_size // self.patch_size
+        tiles, side = 1 + columns * rows, self.grid_side
         pooled = side // 2
         visual_tokens = pooled * (pooled + 1) + 1 + height * (width + 1)
         return ImageLayout(

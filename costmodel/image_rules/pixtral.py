@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from costmodel.errors import WorkloadError
-from costmodel.image_rules.layout import MAX_SIDE_PIXELS, ImageLayout, ImageSize, Rule, TileGroup
+from costmodel.image_rules.layout import MAX_SIDE_PIXELS, Edge, ImageLayout, ImageSize, Rule, TileGroup
 from costmodel.image_rules.settings import read_patch_size, read_side
 from costmodel.specs.base import Size
 
@@ -26,7 +26,7 @@ class PixtralResize(Rule):
     rule: Literal["pixtral"] = "pixtral"
     patch_size: Size
     merge_size: Size
-    longest_edge: Size
+    longest_edge: Edge
 
     def resized(self, size: ImageSize) -> ImageSize:
         """Size after resizing.

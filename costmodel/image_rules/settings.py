@@ -11,10 +11,7 @@ if TYPE_CHECKING:
     # families imports the specs, and these import the rules.
     from costmodel.families.reader import ConfigReader
 
-__all__ = ["MAX_TILES", "check_equal", "read_grid_side", "read_patch_size", "read_side", "read_tile_size"]
-
-MAX_TILES = 128
-"""More tiles of one image than any published model allows."""
+__all__ = ["check_equal", "read_grid_side", "read_patch_size", "read_side", "read_tile_size"]
 
 
 def read_side(config: ConfigReader, key: str, *, default: int | None = None) -> int:

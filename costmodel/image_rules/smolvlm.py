@@ -6,9 +6,18 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from costmodel.errors import ConfigError
-from costmodel.image_rules.layout import MAX_SIDE_PIXELS, ImageLayout, ImageSize, Rule, TileGroup, check_frames
-from costmodel.image_rules.settings import MAX_TILES, read_grid_side, read_patch_size, read_tile_size
-from costmodel.specs.base import Flag, Size
+from costmodel.image_rules.layout import (
+    MAX_SIDE_PIXELS,
+    MAX_TILES,
+    Edge,
+    ImageLayout,
+    ImageSize,
+    TileGroup,
+    TileRule,
+    check_frames,
+)
+from costmodel.image_rules.settings import read_grid_side, read_patch_size, read_tile_size
+from costmodel.specs.base import Flag
 
 if TYPE_CHECKING:
     from costmodel.families.reader import ConfigReader
@@ -20,7 +29,7 @@ _LARGEST_SIDE = 4096
 _FRAME_TEXT_TOKENS, _VIDEO_TEXT_TOKENS = 9, 24
 
 
-class SmolVLMTiles(Rule):
+class SmolVLMTiles(TileRule):
     """Resize to ``longest_edge`` (also up), cut into tiles, add the whole image; ``merge_size``² patches a token.
 
     ``Idefics3ImageProcessor`` and ``SmolVLMImageProcessor`` with their processors (arXiv 2408.12637, 2504.05299). Not
@@ -28,10 +37,8 @@ class SmolVLMTiles(Rule):
     """
 
     rule: Literal["smolvlm"] = "smolvlm"
-    longest_edge: Size
-    tile_size: Size
-    patch_size: Size
-    merge_size: Size
+    longest_edge: Edge
+    merge_size: Edge
     split: Flag = True
 
     def resized(self, size: ImageSize) -> ImageSize:
@@ -76,7 +83,7 @@ class SmolVLMTiles(Rule):
         return self._layout(frames, extra_text_tokens=frames * (_FRAME_TEXT_TOKENS + 3) + _VIDEO_TEXT_TOKENS)
 
     def _layout(self, tiles: int, *, extra_text_tokens: int) -> ImageLayout:
-        side = self.tile_size // self.patch_size
+        side = self.grid_side
         visual_tokens = tiles * (side // self.merge_size) ** 2
         return ImageLayout(
             groups=(TileGroup(tiles=tiles, grid_height=side, grid_width=side),),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
-
-import numpy as np
 
 from costmodel.image_rules.layout import ImageSize
 
@@ -36,9 +35,11 @@ def closest_aspect_ratio(size: ImageSize, tile_size: int, grids: Sequence[tuple[
 
 
 def least_rescaled(
-    height: int, width: int, tile_size: int, grids: Sequence[tuple[int, int]], *, single: bool, largest: bool = False
+    height: int, width: int, tile_size: int, grids: Sequence[tuple[int, int]], *, largest: bool = False
 ) -> tuple[int, int]:
     """Grid (rows, columns) that the image fits with the least enlargement, else the least reduction.
+
+    Some processors compute the scales in single precision: at these sizes two scales that differ do so there too.
 
     Parameters
     ----------
@@ -48,16 +49,15 @@ def least_rescaled(
         Side of a tile in pixels.
     grids
         Grids (rows, columns) to choose from; of equally good ones the earliest with the fewest tiles is taken.
-    single
-        Compute in single precision, as processors written with torch tensors do.
     largest
         Take the largest enlargement instead.
     """
-    number = np.float32 if single else np.float64
-    with np.errstate(divide="ignore"):
-        canvases = np.asarray(grids) * tile_size
-        scales = (canvases.astype(number) / np.asarray([height, width], dtype=number)).min(axis=1)
-    enlarging = scales[scales >= 1]
-    wanted = scales.max() if not enlarging.size or largest else enlarging.min()
+    scales = [min(_ratio(rows * tile_size, height), _ratio(columns * tile_size, width)) for rows, columns in grids]
+    enlarging = [scale for scale in scales if scale >= 1]
+    wanted = max(scales) if not enlarging or largest else min(enlarging)
     fitting = [grid for grid, scale in zip(grids, scales, strict=True) if scale == wanted]
     return min(fitting, key=lambda grid: grid[0] * grid[1])
+
+
+def _ratio(canvas: int, side: int) -> float:
+    return canvas / side if side else math.inf

@@ -16,7 +16,7 @@ __all__ = ["MoeExperts"]
 class MoeExperts:
     """Both expert GEMMs (gate and up, then down) of ``tokens`` rows sent to ``top_k`` of ``num_experts``.
 
-    Rows are taken as spread evenly: an expert is idle with the probability that no row chose it (equation 28).
+    Rows are taken as spread evenly: an expert is idle with the probability that no row chose it (equation 54).
     """
 
     kind: ClassVar[str] = "moe"

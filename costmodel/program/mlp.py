@@ -25,7 +25,7 @@ def _dense(spec: MlpSpec, rows: Rows, prefix: str = "") -> list[Op]:
 
 
 def _experts(spec: MoeSpec, rows: Rows) -> list[Op]:
-    """Router, in the activations' format, and the experts that some row chose (equation 28)."""
+    """Router, in the activations' format, and the experts that some row chose (equation 54)."""
     dtype = rows.options.dtype
     ops: list[Op] = [Gemm("router", rows.count, spec.num_experts, rows.hidden, dtype)]
     ops.append(Elementwise("routing", rows.count * spec.num_experts, dtype))

@@ -182,10 +182,12 @@ def _break_even_words(result: BreakEven) -> list[Html]:
 
 
 def _verdict_words(validation: Validation) -> Html:
+    share = validation.share_undisturbed
+    undisturbed = "" if share is None else f", {percent(share)} of the runs undisturbed"
     parts: list[str] = [
         "Check against real runs: ",
         element("strong", validation.verdict, class_=validation.verdict),
-        f" ({validation.n} cases, {percent(validation.share_undisturbed)} of the runs undisturbed)",
+        f" ({validation.n} cases{undisturbed})",
     ]
     score = next((score for score in validation.stages if score.stage == "total"), None)
     if score is not None:

@@ -22,9 +22,9 @@ Flag = StrictBool
 
 
 class Frozen(BaseModel):
-    """Immutable, and strict about names: an unknown field is an error, never ignored."""
+    """Immutable, and strict: an unknown field is an error, never ignored, and so is a number that is not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def first_problem(error: ValidationError) -> tuple[str, str, str]:

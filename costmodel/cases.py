@@ -1,0 +1,187 @@
+"""Tables of real end-to-end runs (one a row, CSV), and predictions for them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from costmodel.errors import CostModelError, MeasurementError
+from costmodel.families.sources import load_model
+from costmodel.files import read_bytes
+from costmodel.predict import predict
+from costmodel.profiles import load_engine, load_hardware
+from costmodel.specs.base import Frozen
+from costmodel.specs.images import ImageSize
+from costmodel.specs.workload import Workload
+from costmodel.validation import (
+    STAGES,
+    SkippedCase,
+    Validation,
+    ValidationRow,
+    overall,
+    row_of,
+    score_stage,
+)
+
+__all__ = ["Case", "check_cases", "read_cases"]
+
+_REQUIRED = ("case_id", "model", "hardware", "engine", "dtype", "prompt_tokens", "output_tokens")
+
+Verdict = Literal["passed", "failed", "inconclusive", "unjudged"]
+
+
+class Case(Frozen):
+    """One real run.
+
+    Attributes
+    ----------
+    measured_s
+        Times by stage, those that the table has.
+    """
+
+    case_id: str
+    model: str
+    hardware: str
+    engine: str
+    dtype: str
+    quantization: str
+    num_devices: int
+    workload: Workload
+    measured_s: dict[str, float]
+
+
+def read_cases(path: Path) -> tuple[Case, ...]:
+    """Read a case table.
+
+    Raises
+    ------
+    MeasurementError
+        If a column is missing, or a cell is not what its column holds; names row and column.
+    """
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise MeasurementError(f"{path.name}: not a text file; expected CSV in UTF-8") from None
+    reader = csv.DictReader(io.StringIO(text))
+    columns = tuple(reader.fieldnames or ())
+    missing = [name for name in _REQUIRED if name not in columns]
+    times = [stage for stage in STAGES if f"{stage}_s" in columns]
+    if missing or not times:
+        expected = ", ".join(missing) or "at least one of " + ", ".join(f"{stage}_s" for stage in STAGES)
+        raise MeasurementError(f"{path.name}: missing column(s) {expected}")
+    return tuple(_case(row, times, f"{path.name}: row {number}") for number, row in enumerate(reader, start=2))
+
+
+def _case(row: Mapping[str, str | None], times: Sequence[str], where: str) -> Case:
+    def number(name: str, default: int | None = None) -> int:
+        text = (row.get(name) or "").strip()
+        if not text and default is not None:
+            return default
+        try:
+            return int(text)
+        except ValueError:
+            raise MeasurementError(f"{where}: column {name} is {text!r}, expected an integer") from None
+
+    def seconds(name: str) -> float:
+        text = (row.get(name) or "").strip()
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < float("inf"):
+            raise MeasurementError(f"{where}: column {name} is {text!r}, expected seconds")
+        return value
+
+    images = tuple(ImageSize.parse(text) for text in (row.get("images") or "").split(";") if text.strip())
+    return Case(
+        case_id=row["case_id"] or "",
+        model=row["model"] or "",
+        hardware=row["hardware"] or "",
+        engine=row["engine"] or "",
+        dtype=row["dtype"] or "",
+        quantization=row.get("quantization") or "none",
+        num_devices=number("num_devices", 1),
+        workload=Workload(
+            images=images,
+            prompt_tokens=number("prompt_tokens"),
+            output_tokens=number("output_tokens"),
+            batch=number("batch", 1),
+        ),
+        measured_s={stage: seconds(f"{stage}_s") for stage in times if (row.get(f"{stage}_s") or "").strip()},
+    )
+
+
+def check_cases(
+    cases: Sequence[Case],
+    *,
+    hardware: str | None = None,
+    engine: str | None = None,
+    interval: float = 0.9,
+    max_error: float | None = None,
+) -> Validation:
+    """Predict every case and compare.
+
+    Parameters
+    ----------
+    hardware, engine
+        Profile to use for all cases instead of the one that each names.
+    max_error
+        Largest mean absolute relative error that passes.
+    """
+    rows: list[ValidationRow] = []
+    skipped: list[SkippedCase] = []
+    for case in cases:
+        try:
+            rows += _predicted_rows(case, hardware or case.hardware, engine or case.engine, interval)
+        except CostModelError as error:
+            skipped.append(SkippedCase(case_id=case.case_id, reason=str(error)))
+    stages = {stage: tuple(row for row in rows if row.stage == stage) for stage in STAGES}
+    summary = overall(rows)
+    verdict, reasons = _verdict(summary["mape"], max_error)
+    return Validation(
+        hardware=", ".join(sorted({hardware or case.hardware for case in cases})),
+        engine=", ".join(sorted({engine or case.engine for case in cases})),
+        dtype=", ".join(sorted({case.dtype for case in cases})),
+        interval=interval,
+        n=len(cases) - len(skipped),
+        **summary,
+        share_undisturbed=None,
+        verdict=verdict,
+        reasons=reasons,
+        stages=tuple(score_stage(stage, found, limit=None) for stage, found in stages.items() if found),
+        rows=tuple(rows),
+        skipped=tuple(skipped),
+    )
+
+
+def _verdict(mape: float | None, max_error: float | None) -> tuple[Verdict, tuple[str, ...]]:
+    if mape is None:
+        return "inconclusive", ("no case could be predicted",)
+    if max_error is None:
+        return "unjudged", ()
+    if mape > max_error:
+        return "failed", (f"mean error {mape:.1%} is above {max_error:.1%}",)
+    return "passed", ()
+
+
+def _predicted_rows(case: Case, hardware: str, engine: str, interval: float) -> list[ValidationRow]:
+    if case.quantization != "none":
+        raise MeasurementError(f"quantization {case.quantization!r} is not modelled yet; expected 'none'")
+    if case.num_devices != 1:
+        raise MeasurementError(f"num_devices is {case.num_devices}; only one device is modelled yet")
+    latency = predict(
+        load_model(case.model),
+        load_hardware(hardware),
+        load_engine(engine),
+        case.workload,
+        dtype=case.dtype,
+        interval=interval,
+    ).latency
+    return [
+        row_of(case.case_id, case.model, stage, (measured_s,), getattr(latency, f"{stage}_s"))
+        for stage, measured_s in case.measured_s.items()
+        if measured_s > 0
+    ]
