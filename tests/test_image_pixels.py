@@ -31,7 +31,7 @@ from costmodel.specs.images import (
     SmolVLMTiles,
 )
 
-CANVASES = tuple((28 * rows, 28 * columns) for rows in range(1, 5) for columns in range(1, 5))
+CANVASES = tuple((28 * rows, 28 * columns) for rows in range(4, 0, -1) for columns in range(1, 5))
 PINPOINTS = [list(canvas) for canvas in CANVASES]
 SQUARE = {"height": 28, "width": 28}
 
@@ -225,6 +225,8 @@ def test_video_patches_equal_those_of_the_real_processor(name: str, frames: int,
         assert layout.patches == count(settings, frames, height, width, {})
         assert layout.groups[0].sequences == math.ceil(frames / 2)
         assert layout.visual_tokens * 4 == layout.patches
+        slices = layout.groups[0].sequences
+        assert layout.extra_text_tokens == (8 * slices if name == "qwen3_vl" else 2 + 3 * slices)
 
 
 def test_video_frames_of_qwen2_have_the_limits_of_images() -> None:
