@@ -13,6 +13,8 @@ __all__ = ["read_mergers", "read_qwen3_images", "read_qwen3_tower"]
 
 # Area limits of the published preprocessor_config.json, in pixels.
 _MIN_PIXELS, _MAX_PIXELS = 65_536, 16_777_216
+# Those of the published video_preprocessor_config.json, in pixels times frames.
+_VIDEO_LIMITS = (4_096, 25_165_824)
 
 
 def read_qwen3_tower(vision: ConfigReader) -> VisionSpec:
@@ -63,4 +65,6 @@ def _deepstack_mergers(vision: ConfigReader) -> int:
 
 def read_qwen3_images(vision: ConfigReader, image_settings: ConfigReader | None) -> SmartResize:
     """Read the image rule."""
-    return read_smart_resize(vision, image_settings, min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
+    return read_smart_resize(
+        vision, image_settings, min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS, video_limits=_VIDEO_LIMITS
+    )
