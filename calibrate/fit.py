@@ -82,6 +82,13 @@ def fit_law(
     ProfileError
         If the datasheet has no peak for the table's number format.
     """
+    return _fit(table, law, datasheet, priors)[0]
+
+
+def _fit(
+    table: OperatorTable, law: Law, datasheet: Datasheet, priors: Mapping[str, Prior] | None
+) -> tuple[LawFit, float]:
+    """Fit, and the mean absolute log residual, corrected for the number of coefficients."""
     kept = plausible_rows(table, datasheet)
     _check_enough(kept, law)
     centre, spread = _centres(law.parameters, priors or {})
@@ -96,7 +103,8 @@ def fit_law(
         )
     covariance = _covariance(np.asarray(result.jac)[: kept.rows], sd, spread)
     _check_determined(table.key, law, covariance, spread)
-    return LawFit(
+    mean_error = float(np.mean(np.abs(residual)) * np.sqrt(_freedom(len(residual), len(centre))))
+    fit = LawFit(
         law=law.name,
         coefficients=_coefficients(law.parameters, result.x, covariance, spread),
         covariance=tuple(tuple(float(value) for value in row) for row in covariance),
@@ -104,6 +112,7 @@ def fit_law(
         rows=kept.rows,
         fitted_on=_shapes(kept),
     )
+    return fit, mean_error
 
 
 def fit_best_law(
@@ -113,7 +122,7 @@ def fit_best_law(
     *,
     priors: Mapping[str, Mapping[str, Prior]] | None = None,
 ) -> LawFit:
-    """Fit several laws and keep the one with the smallest spread; the first wins a tie.
+    """Fit several laws and keep the one with the smallest mean error; the first wins a tie.
 
     Parameters
     ----------
@@ -128,12 +137,12 @@ def fit_best_law(
     fits, reasons = [], []
     for law in laws:
         try:
-            fits.append(fit_law(table, law, datasheet, priors=(priors or {}).get(law.name)))
+            fits.append(_fit(table, law, datasheet, (priors or {}).get(law.name)))
         except FitError as error:
             reasons.append(error)
     if not fits:
         raise reasons[0]
-    return min(fits, key=lambda fit: fit.residual_log_sd)
+    return min(fits, key=lambda scored: scored[1])[0]
 
 
 def plausible_rows(table: OperatorTable, datasheet: Datasheet) -> OperatorTable:
@@ -200,9 +209,12 @@ def _residual_sd(residual: Vector, coefficients: int) -> float:
 
     Residuals have heavy tails: their root mean square covers too much, their median deviation too little.
     """
-    freedom = len(residual) / max(len(residual) - coefficients, 1)
     covering = np.quantile(np.abs(residual), _COVERED) / normal_quantile(_COVERED)
-    return float(covering * np.sqrt(freedom))
+    return float(covering * np.sqrt(_freedom(len(residual), coefficients)))
+
+
+def _freedom(rows: int, coefficients: int) -> float:
+    return rows / max(rows - coefficients, 1)
 
 
 def _covariance(jacobian: Vector, sd: float, spread: Vector) -> Vector:
