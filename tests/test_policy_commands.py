@@ -87,7 +87,7 @@ def test_formats(run: Run) -> None:
     _, out, _ = run(*words("--budget-s", "4", "--format", "csv", "--no-sensitivity"))
     rows = list(csv.reader(io.StringIO(out)))
     assert len({len(row) for row in rows}) == 1
-    assert len(rows) == 13
+    assert len(rows) == 14
     for form in ("table", "markdown"):
         _, out, _ = run(*words("--min-accuracy", "0.8", "--format", form))
         assert "mutual-verification" in out

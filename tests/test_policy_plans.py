@@ -7,6 +7,7 @@ import asyncio
 import numpy as np
 import policy_samples as samples
 import pytest
+from conftest import REPO
 from made_profiles import LARGE, SMALL
 
 from costmodel.errors import PolicyError, UnknownKeyError
@@ -192,3 +193,12 @@ def test_a_cap_cuts_tokens_and_turns_what_is_longer_to_the_short_answer() -> Non
         result.output_tokens("small"), np.where(over, 256 + short.output_tokens, reason.output_tokens)
     )
     assert np.array_equal(result.correct, np.where(over, short.correct, reason.correct))
+
+
+def test_the_page_on_adding_a_policy_shows_the_file_that_was_added() -> None:
+    page = (REPO / "docs" / "adding-a-policy.md").read_text()
+    assert (REPO / "costmodel" / "policy" / "catalog" / "escalate.py").read_text() in page
+    steps = ("Ask", "Agree", "Confident", "Finished", "Transfer", "Vote")
+    assert all(f"| `{step}` |" in page for step in steps)
+    policies = (REPO / "docs" / "policies.md").read_text()
+    assert all(f"`{name}`" in policies for name in CATALOG)

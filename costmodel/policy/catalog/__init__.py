@@ -8,6 +8,7 @@ from costmodel.errors import UnknownKeyError
 from costmodel.policy.catalog.always_transfer import always_transfer
 from costmodel.policy.catalog.budget_forcing import budget_forcing
 from costmodel.policy.catalog.cascade import cascade
+from costmodel.policy.catalog.escalate import escalate
 from costmodel.policy.catalog.mutual_verification import mutual_verification
 from costmodel.policy.catalog.self_consistency import self_consistency
 from costmodel.policy.catalog.single import single
@@ -19,6 +20,7 @@ __all__ = [
     "budget_forcing",
     "cascade",
     "catalog",
+    "escalate",
     "mutual_verification",
     "plan_named",
     "self_consistency",
@@ -33,6 +35,7 @@ CATALOG: Mapping[str, Callable[[], Plan]] = {
     "cascade": cascade,
     "mutual-verification": mutual_verification,
     "always-transfer": always_transfer,
+    "escalate": escalate,
     "small-budget": lambda: budget_forcing("small"),
     "large-budget": lambda: budget_forcing("large"),
     "self-consistency": self_consistency,
