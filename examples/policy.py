@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 
 from costmodel import choose_policy, load_engine, load_hardware, load_model
-from costmodel.files import write_atomic
-from costmodel.plots import CONFIG, Figure, pareto_figure, surface_figure
+from costmodel.plots import Figure, pareto_figure, surface_figure, write_figure
 from costmodel.policy.goals import Goal
 from costmodel.policy.latency import Served
 from costmodel.policy.results import PolicyChoice
@@ -76,7 +75,7 @@ def main(out: Path) -> None:
     choice = chosen(budget_s=4.0)
     emit(policy_tables(choice), choice.model_dump_json(indent=1), Format.TABLE)
     for name, figure in figures(choice).items():
-        write_atomic(out / f"{name}.html", figure.to_html(include_plotlyjs="cdn", config=CONFIG))
+        write_figure(out / f"{name}.html", figure)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def policy(
     interval: Annotated[float, typer.Option(help="Probability that the intervals hold.")] = 0.9,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     sensitivity: Annotated[bool, typer.Option(help="Look for what makes the choice flip.")] = True,
-    plot: Annotated[Path | None, typer.Option(help="Write the Pareto front to this HTML file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the Pareto front to this .html, .png, .svg or .pdf.")] = None,
     output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
 ) -> None:
     """Choose between policies of a small and a large model, from answers that were recorded once.
@@ -78,15 +78,18 @@ def policy(
         with_sensitivity=sensitivity,
         seed=seed,
     )
-    if plot is not None:
-        _write_plot(plot, result)
-    _print(result, output)
+    _show(result, output, plot)
 
 
-def _print(result: PolicyChoice, output: Format) -> None:
+def _show(result: PolicyChoice, output: Format, plot: Path | None) -> None:
     """Result on standard output, doubts on standard error; status 1 where a goal is not reached."""
     from costmodel.policy.tables import policy_tables
 
+    if plot is not None:
+        from costmodel.plots import pareto_figure, write_figure
+
+        write_figure(plot, pareto_figure(result))
+        note(f"figure: {plot}")
     tables = policy_tables(result)
     emit(tables[:1] if output is Format.CSV else tables, result.model_dump_json(indent=1), output)
     for warning in result.warnings:
@@ -107,12 +110,3 @@ def _plans(candidates: list[str] | None) -> list[Plan] | None:
     return [
         read_document(path, Plan) if (path := existing_file(Path(text))) else plan_named(text) for text in candidates
     ]
-
-
-def _write_plot(path: Path, result: PolicyChoice) -> None:
-    from costmodel.files import write_atomic
-    from costmodel.plots import CONFIG, pareto_figure
-
-    figure = pareto_figure(result)
-    write_atomic(path, figure.to_html(include_plotlyjs=True, config=CONFIG))
-    note(f"figure: {path}")
