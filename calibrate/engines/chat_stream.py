@@ -32,6 +32,7 @@ class ChatStream:
     texts: list[str] = field(default_factory=list)
     piece_s: list[float] = field(default_factory=list)
     finish_reason: str = ""
+    finished_s: float = 0.0
     usage: Mapping[str, Any] = field(default_factory=dict)
     server: ServerTimes = field(default_factory=ServerTimes)
 
@@ -56,7 +57,7 @@ class ChatStream:
         if not choices:
             return False
         if isinstance(choices[0].get("finish_reason"), str):
-            self.finish_reason = choices[0]["finish_reason"]
+            self.finish_reason, self.finished_s = choices[0]["finish_reason"], now_s
         text = _text(choices[0].get("delta"))
         if text:
             self._add_text(text, now_s)
@@ -70,7 +71,7 @@ class ChatStream:
                 f"the answer goes on beyond {self.max_pieces} pieces; the length asked for is ignored"
             )
 
-    def answer(self, *, attempts: int, ended_s: float) -> Answer:
+    def answer(self) -> Answer:
         """The finished answer.
 
         Raises
@@ -85,11 +86,10 @@ class ChatStream:
             text="".join(self.texts),
             finish_reason=self.finish_reason,
             piece_s=tuple(self.piece_s),
-            total_s=self.piece_s[-1] if self.piece_s else ended_s,
+            total_s=max([self.finished_s, *self.piece_s[-1:]]),
             prompt_tokens=_count(self.usage.get("prompt_tokens")),
             output_tokens=_count(self.usage.get("completion_tokens")),
             cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
-            attempts=attempts,
             server=self.server,
         )
 

@@ -160,7 +160,7 @@ class OpenAIEndpoint:
         listed: Mapping[str, Any] = {}
         try:
             listed = await self._models()
-        except EndpointRequestError:
+        except (EndpointRequestError, EndpointServerError):
             if not self._model:
                 raise
         if self._dialect == "auto":
@@ -246,7 +246,7 @@ class OpenAIEndpoint:
             async for event in read_events(response.aiter_bytes()):
                 if stream.add(event, time.perf_counter() - start):
                     limit.reschedule(min(loop.time() + timeouts.next_token_s, end))
-        return stream.answer(attempts=1, ended_s=time.perf_counter() - start)
+        return stream.answer()
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}

@@ -75,7 +75,7 @@ class Answer:
     piece_s
         When each piece of text came, from the start of the request. A piece is one token for most servers.
     total_s
-        When the answer ended: with its last piece.
+        When the answer ended: its last tokens may have no text.
     prompt_tokens, output_tokens, cached_tokens
         As the server counts them; ``None`` where it does not.
     attempts
@@ -99,7 +99,7 @@ class Answer:
 
     @property
     def decode_s(self) -> float:
-        """From the first piece of text to the last."""
+        """From the first piece of text to the end."""
         return self.total_s - self.ttft_s
 
     @property
