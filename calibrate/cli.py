@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from calibrate import cli_fit
 from costmodel.render import note
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    help="Measure a device and fit its coefficients.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Measure a device and fit its coefficients.", no_args_is_help=True, rich_markup_mode=None)
+
+
+cli_fit.register(app)
 
 
 @app.command()
@@ -22,13 +24,9 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     model: Annotated[list[str] | None, typer.Option(help="Model to measure slices of; repeatable.")] = None,
     engine: Annotated[str, typer.Option(help="Engine that the slices stand for.")] = "hf-eager",
-    dtype: Annotated[
-        str | None, typer.Option(help="Number format of the slices (CPU: fp32, CUDA: bf16).")
-    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Number format of the slices (CPU: fp32, CUDA: bf16).")] = None,
     datasheet: Annotated[str | None, typer.Option(help="Key of the device, for its maker's peaks.")] = None,
-    measurements: Annotated[
-        Path | None, typer.Option(help="Raw samples; an existing file is resumed.")
-    ] = None,
+    measurements: Annotated[Path | None, typer.Option(help="Raw samples; an existing file is resumed.")] = None,
     budget_s: Annotated[float, typer.Option(help="Bound on the measuring time, in seconds.")] = 75.0,
     quick: Annotated[bool, typer.Option(help="Fewer shapes and sizes, 30 s.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from costmodel.errors import MeasurementError
 
-__all__ = ["FLAGS", "NUMBERS", "TEXTS", "Columns", "join_columns", "read_columns"]
+__all__ = ["FLAGS", "NUMBERS", "TEXTS", "Columns", "join_columns", "read_columns", "read_parquet", "write_columns"]
 
 TEXTS = ("op", "dtype", "kv_dtype")
 FLAGS = ("throttled", "contended")
@@ -105,6 +105,27 @@ def join_columns(parts: Sequence[Columns]) -> Columns:
     return Columns(numbers, texts, np.concatenate([part.flagged for part in parts]), unreadable)
 
 
+def write_columns(columns: Columns, path: Path) -> None:
+    """Write rows as a table that :func:`read_columns` reads.
+
+    Raises
+    ------
+    MeasurementError
+        If the file's ending is unknown, or pyarrow is missing for Parquet.
+    """
+    content: dict[str, NDArray[Any]] = {**columns.texts, **columns.numbers}
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(content)
+            writer.writerows(zip(*(values.tolist() for values in content.values()), strict=True))
+        return
+    if path.suffix != ".parquet":
+        raise MeasurementError(f"{path.name}: got ending {path.suffix!r}, expected .parquet or .csv")
+    arrow = _arrow(path)
+    arrow.parquet.write_table(arrow.table({name: arrow.array(values) for name, values in content.items()}), path)
+
+
 def _check_names(names: Iterable[str], label: str) -> None:
     found = set(names)
     wrong = sorted(found & set(_OTHER_UNITS))
@@ -190,12 +211,17 @@ def read_parquet(path: Path) -> Any:
     MeasurementError
         If pyarrow is not installed or the file is no Parquet file.
     """
+    arrow = _arrow(path)
+    try:
+        return arrow.parquet.read_table(path)
+    except arrow.ArrowException as error:
+        raise MeasurementError(f"{path.name}: no readable Parquet file ({error})") from None
+
+
+def _arrow(path: Path) -> Any:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise MeasurementError(f"{path.name}: reading Parquet needs pyarrow; install the extra 'tables'") from None
-    try:
-        return pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise MeasurementError(f"{path.name}: no readable Parquet file ({error})") from None
+        raise MeasurementError(f"{path.name}: Parquet needs pyarrow; install the extra 'tables'") from None
+    return pyarrow

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 import torch
@@ -19,12 +19,18 @@ import torch
 from costmodel.errors import DeviceError
 from costmodel.units import MILLI
 
-__all__ = ["TORCH_DTYPES", "CpuDevice", "CudaDevice", "Device", "Mark", "open_device", "torch_threads"]
+__all__ = ["TORCH_DTYPES", "Call", "CpuDevice", "CudaDevice", "Device", "Mark", "open_device", "torch_threads"]
 
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # L2 of a core where the operating system does not tell.
 _CPU_CACHE_BYTES = 2 * 1024 * 1024
+
+
+# Libraries pick their kernels and allocate their workspaces in the first calls.
+_CALLS_BEFORE_CAPTURE = 3
+
+Call = Callable[[], Any]
 
 
 class Mark(Protocol):
@@ -50,6 +56,12 @@ class Device(Protocol):
 
     def synchronize(self) -> None:
         """Wait until the device is idle."""
+
+    def batch(self, call: Call, repeats: int) -> Call:
+        """A call that makes ``repeats`` calls with as little of the host as the device allows."""
+
+    def flush_cache(self) -> None:
+        """Push what was used last out of the cache."""
 
     def describe(self) -> dict[str, str]:
         """Name, driver and versions."""
@@ -88,6 +100,18 @@ class CpuDevice:
 
     def synchronize(self) -> None:
         """Do nothing: calls return when the work is done."""
+
+    def batch(self, call: Call, repeats: int) -> Call:
+        """A plain loop: the host is the device."""
+
+        def loop() -> None:
+            for _ in range(repeats):
+                call()
+
+        return loop
+
+    def flush_cache(self) -> None:
+        """Do nothing: operands come from a buffer that is larger than the cache."""
 
     def describe(self) -> dict[str, str]:
         """CPU model, threads, versions."""
@@ -141,6 +165,27 @@ class CudaDevice:
         """Wait for all streams of the device."""
         torch.cuda.synchronize(self.torch_device)
 
+    def batch(self, call: Call, repeats: int) -> Call:
+        """A CUDA graph of the calls: its replay costs one launch, so that the time is the device's own.
+
+        Captured after a few calls on a side stream, as the torch documentation of ``torch.cuda.graph`` asks for.
+        """
+        current, side = torch.cuda.current_stream(self.torch_device), torch.cuda.Stream(self.torch_device)
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            for _ in range(_CALLS_BEFORE_CAPTURE):
+                call()
+        current.wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(repeats):
+                call()
+        return graph.replay
+
+    def flush_cache(self) -> None:
+        """Write a buffer of twice the L2 cache."""
+        torch.empty(2 * self.cache_bytes(), dtype=torch.int8, device=self.torch_device).zero_()
+
     def describe(self) -> dict[str, str]:
         """GPU name, compute capability, versions."""
         properties = torch.cuda.get_device_properties(self.torch_device)
@@ -177,6 +222,8 @@ def open_device(name: str, *, threads: int = 1) -> Device:
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
         raise DeviceError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    if threads < 1:
+        raise DeviceError(f"threads is {threads}, expected 1 or more")
     if kind == "cpu" or (kind == "auto" and not torch.cuda.is_available()):
         return CpuDevice(threads=threads)
     number = int(index or 0)

@@ -18,7 +18,9 @@ from calibrate.tables import OperatorTable, shape_matrix
 from costmodel.errors import FitError
 from costmodel.laws.base import Law, Parameter
 from costmodel.laws.floor import floor_s
+from costmodel.laws.interval import coefficients_from_scale, coefficients_to_scale
 from costmodel.profiles import Coefficient, Datasheet, LawFit
+from costmodel.quantity import normal_quantile
 
 __all__ = ["Prior", "fit_best_law", "fit_law", "plausible_rows"]
 
@@ -33,6 +35,7 @@ _LEAST_ROWS = 6
 _LEAST_ROWS_OF_CONSTANT = 3
 # Beyond this spread a law explains nothing: predictions would be off by a factor of two.
 _LARGEST_SPREAD = 0.7
+_COVERED = 0.9
 # No timer is better than this.
 _SMALLEST_SPREAD = 0.005
 # A measured rate may exceed the datasheet's by this much before the row is impossible: clocks vary.
@@ -79,13 +82,20 @@ def fit_law(
     ProfileError
         If the datasheet has no peak for the table's number format.
     """
+    return _fit(table, law, datasheet, priors)[0]
+
+
+def _fit(
+    table: OperatorTable, law: Law, datasheet: Datasheet, priors: Mapping[str, Prior] | None
+) -> tuple[LawFit, float]:
+    """Fit, and the mean absolute log residual, corrected for the number of coefficients."""
     kept = plausible_rows(table, datasheet)
     _check_enough(kept, law)
     centre, spread = _centres(law.parameters, priors or {})
     predict = _predictor(kept, law, datasheet)
     result = _solve(predict, np.log(kept.latency_s), law.parameters, centre, spread)
     residual = np.log(predict(result.x)) - np.log(kept.latency_s)
-    sd = float(np.sqrt(np.sum(residual**2) / max(len(residual) - len(centre), 1)))
+    sd = _residual_sd(residual, len(centre))
     if sd > _LARGEST_SPREAD:
         raise FitError(
             f"{table.key}: rows do not follow the law {law.name}: residuals spread {sd:.2f} in log, "
@@ -93,7 +103,8 @@ def fit_law(
         )
     covariance = _covariance(np.asarray(result.jac)[: kept.rows], sd, spread)
     _check_determined(table.key, law, covariance, spread)
-    return LawFit(
+    mean_error = float(np.mean(np.abs(residual)) * np.sqrt(_freedom(len(residual), len(centre))))
+    fit = LawFit(
         law=law.name,
         coefficients=_coefficients(law.parameters, result.x, covariance, spread),
         covariance=tuple(tuple(float(value) for value in row) for row in covariance),
@@ -101,6 +112,7 @@ def fit_law(
         rows=kept.rows,
         fitted_on=_shapes(kept),
     )
+    return fit, mean_error
 
 
 def fit_best_law(
@@ -110,7 +122,7 @@ def fit_best_law(
     *,
     priors: Mapping[str, Mapping[str, Prior]] | None = None,
 ) -> LawFit:
-    """Fit several laws and keep the one with the smallest spread; the first wins a tie.
+    """Fit several laws and keep the one with the smallest mean error; the first wins a tie.
 
     Parameters
     ----------
@@ -125,12 +137,12 @@ def fit_best_law(
     fits, reasons = [], []
     for law in laws:
         try:
-            fits.append(fit_law(table, law, datasheet, priors=(priors or {}).get(law.name)))
+            fits.append(_fit(table, law, datasheet, (priors or {}).get(law.name)))
         except FitError as error:
             reasons.append(error)
     if not fits:
         raise reasons[0]
-    return min(fits, key=lambda fit: fit.residual_log_sd)
+    return min(fits, key=lambda scored: scored[1])[0]
 
 
 def plausible_rows(table: OperatorTable, datasheet: Datasheet) -> OperatorTable:
@@ -151,39 +163,29 @@ def plausible_rows(table: OperatorTable, datasheet: Datasheet) -> OperatorTable:
     return table.take(possible) if impossible else table
 
 
-def to_scale(parameters: Sequence[Parameter], values: Mapping[str, float]) -> Vector:
-    """Coefficients in the scale of the fit."""
-    return np.array([np.log(values[p.name]) if p.log else values[p.name] for p in parameters])
-
-
-def from_scale(parameters: Sequence[Parameter], vector: Vector) -> dict[str, float]:
-    """Coefficients from the scale of the fit."""
-    return {p.name: float(np.exp(v) if p.log else v) for p, v in zip(parameters, vector, strict=True)}
-
-
 def _predictor(table: OperatorTable, law: Law, datasheet: Datasheet) -> Callable[[Vector], Vector]:
     def predict(vector: Vector) -> Vector:
-        return np.asarray(law.time_s(table.op, from_scale(law.parameters, vector), datasheet), dtype=float)
+        return np.asarray(law.time_s(table.op, coefficients_from_scale(law.parameters, vector), datasheet), dtype=float)
 
     return predict
 
 
-def _centres(parameters: Sequence[Parameter], priors: Mapping[str, Prior]) -> tuple[Vector, Vector]:
+def _centres(parameters: tuple[Parameter, ...], priors: Mapping[str, Prior]) -> tuple[Vector, Vector]:
     own = {p.name: Prior(p.start, p.prior_sd) for p in parameters}
     used = {**own, **{name: prior for name, prior in priors.items() if name in own}}
-    centre = to_scale(parameters, {name: prior.value for name, prior in used.items()})
+    centre = coefficients_to_scale(parameters, {name: prior.value for name, prior in used.items()})
     return centre, np.array([used[p.name].sd for p in parameters])
 
 
 def _solve(
     predict: Callable[[Vector], Vector],
     log_measured: Vector,
-    parameters: Sequence[Parameter],
+    parameters: tuple[Parameter, ...],
     centre: Vector,
     spread: Vector,
 ) -> OptimizeResult:
-    low = to_scale(parameters, {p.name: p.low for p in parameters})
-    high = to_scale(parameters, {p.name: p.high for p in parameters})
+    low = coefficients_to_scale(parameters, {p.name: p.low for p in parameters})
+    high = coefficients_to_scale(parameters, {p.name: p.high for p in parameters})
     margin = 1e-6 * (high - low)
 
     def residuals(vector: Vector) -> Vector:
@@ -200,6 +202,19 @@ def _solve(
         x_scale=spread,
         max_nfev=200,
     )
+
+
+def _residual_sd(residual: Vector, coefficients: int) -> float:
+    """Spread that covers nine tenths of the rows as a normal law would, corrected for the degrees of freedom.
+
+    Residuals have heavy tails: their root mean square covers too much, their median deviation too little.
+    """
+    covering = np.quantile(np.abs(residual), _COVERED) / normal_quantile(_COVERED)
+    return float(covering * np.sqrt(_freedom(len(residual), coefficients)))
+
+
+def _freedom(rows: int, coefficients: int) -> float:
+    return rows / max(rows - coefficients, 1)
 
 
 def _covariance(jacobian: Vector, sd: float, spread: Vector) -> Vector:
@@ -232,9 +247,9 @@ def _check_determined(key: str, law: Law, covariance: Vector, spread: Vector) ->
 
 
 def _coefficients(
-    parameters: Sequence[Parameter], vector: Vector, covariance: Vector, spread: Vector
+    parameters: tuple[Parameter, ...], vector: Vector, covariance: Vector, spread: Vector
 ) -> dict[str, Coefficient]:
-    values = from_scale(parameters, vector)
+    values = coefficients_from_scale(parameters, vector)
     sds = np.sqrt(np.diag(covariance))
     return {
         p.name: Coefficient(

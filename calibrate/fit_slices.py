@@ -68,8 +68,8 @@ def _fit_component(label: str, points: Sequence[_Point]) -> ComponentFit:
     times = np.array([point.location.value_s for point in points])
     names = _independent_features(points)
     design = np.array([[point.features[name] for name in names] for point in points])
-    if len(points) < len(names):
-        raise FitError(f"{label}: {len(points)} measured size(s) for {len(names)} coefficients; measure more sizes")
+    if len(points) == 1 and len(points[0].features) > 1:
+        raise FitError(f"{label}: measured at one size only; run the calibration again, or give it more time")
     relative = design / times[:, None]
     scale = np.abs(relative).max(axis=0)
     solution, _ = nnls(relative / scale, np.ones(len(times)))
@@ -86,8 +86,8 @@ def _fit_component(label: str, points: Sequence[_Point]) -> ComponentFit:
         covariance=tuple(map(tuple, covariance.tolist())),
         residual_log_sd=spread,
         rows=sum(point.location.samples for point in points),
-        lowest={name: float(column.min()) for name, column in zip(names, design.T, strict=True)},
-        highest={name: float(column.max()) for name, column in zip(names, design.T, strict=True)},
+        lowest={name: min(point.features[name] for point in points) for name in points[0].features},
+        highest={name: max(point.features[name] for point in points) for name in points[0].features},
     )
 
 

@@ -101,9 +101,7 @@ def _qwen3_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedCon
     text["attention_bias"] = attention.qkv_bias
     # Interleaved: height and width take every third frequency each, time what is left.
     text["rope_parameters"] = _rope([half - 2 * (half // 3), half // 3, half // 3], mrope_interleaved=True)
-    return Qwen3VLConfig(
-        vision_config=vision, text_config=text, tie_word_embeddings=parts.decoder.tied_embeddings
-    )
+    return Qwen3VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=parts.decoder.tied_embeddings)
 
 
 def _qwen2_5_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedConfig:
@@ -122,14 +120,10 @@ def _qwen2_5_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedC
     half = attention.head_dim // 2
     rest = half - half // 4
     text["rope_parameters"] = _rope([half // 4, rest // 2, rest - rest // 2])
-    return Qwen2_5_VLConfig(
-        vision_config=vision, text_config=text, tie_word_embeddings=parts.decoder.tied_embeddings
-    )
+    return Qwen2_5_VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=parts.decoder.tied_embeddings)
 
 
-def _vision(
-    vision: VisionSpec, connector: ConnectorSpec, image_rule: SmartResize, depth: int
-) -> dict[str, Any]:
+def _vision(vision: VisionSpec, connector: ConnectorSpec, image_rule: SmartResize, depth: int) -> dict[str, Any]:
     """Fields that both vision towers have."""
     block = vision.blocks[0]
     return {

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from calibrate.device import TORCH_DTYPES, Device
+from calibrate.device import TORCH_DTYPES, Call, Device
 from calibrate.grid import KernelGrid
 from calibrate.pool import Visit, WorkItem
+from costmodel.units import MICRO
 
 __all__ = ["kernel_items", "usable_dtypes"]
 
@@ -28,8 +29,6 @@ _TILE_ELEMENTS = 1 << 16
 _ARENA_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
 # Number formats worth a try; a CPU has fp16 storage but seldom fp16 arithmetic.
 _CANDIDATES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
-
-Call = Callable[[], Any]
 
 
 def usable_dtypes(device: Device) -> tuple[str, ...]:
@@ -126,20 +125,24 @@ def _attention(tensor: Callable[..., torch.Tensor], sizes: dict[str, Any], *, ca
     key = tensor(batch, sizes["num_kv_heads"], sizes["kv_len"], head_dim)
     value = tensor(batch, sizes["num_kv_heads"], sizes["kv_len"], head_dim)
     grouped = sizes["num_heads"] != sizes["num_kv_heads"]
-    return _bound(
-        functional.scaled_dot_product_attention, query, key, value, is_causal=causal, enable_gqa=grouped
-    )
+    return _bound(functional.scaled_dot_product_attention, query, key, value, is_causal=causal, enable_gqa=grouped)
 
 
 def _item(device: Device, fields: dict[str, Any], call: Call) -> WorkItem:
+    """One operator; ``latency_s`` is the device's own time, ``eager_s`` that of calls made one by one by the host."""
     key = "kernel/" + "/".join(f"{name}={value}" for name, value in fields.items())
-    repeats = [0]
+    prepared: list[tuple[int, Call]] = []
 
     def visit() -> Sequence[Visit]:
-        if not repeats[0]:
+        if not prepared:
             once_s = min(_time(call, 1, device) for _ in range(3))
-            repeats[0] = max(1, int(_LEAST_SAMPLE_S / max(once_s, 1e-9)))
-        return (Visit("", (_time(call, repeats[0], device),), {}),)
+            repeats = max(1, int(_LEAST_SAMPLE_S / max(once_s, MICRO)))
+            prepared.append((repeats, device.batch(call, repeats)))
+        repeats, batch = prepared[0]
+        device.flush_cache()
+        device_s = _time(batch, 1, device) / repeats
+        eager_s = device_s if device.kind == "cpu" else _time(call, repeats, device)
+        return (Visit("", (device_s,), {"eager_s": eager_s}),)
 
     return WorkItem(key, fields, visit)
 

@@ -14,8 +14,10 @@ from calibrate.engines.local_transformers import LocalModel
 from calibrate.journal import Journal, read_journal
 from calibrate.live_runs import LiveCase, design_cases, run_cases
 from costmodel.breakeven import break_even
+from costmodel.errors import WorkloadError
 from costmodel.families.sources import load_model
 from costmodel.profiles import EngineProfile, HardwareProfile, load_engine, load_hardware
+from costmodel.quantity import normal_quantile
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 from costmodel.validation import Validation
@@ -60,10 +62,13 @@ def validate_live(plan: LivePlan, device: Device, *, runs: Path, progress: Calla
 
     Raises
     ------
+    WorkloadError
+        If the plan can't be run, or compares a model with itself.
     MeasurementError
         If ``runs`` holds runs of another plan.
     """
     small, large = load_model(plan.small), load_model(plan.large)
+    _check_plan(plan, small, large)
     hardware, engine = load_hardware(plan.hardware), load_engine(plan.engine)
     cases = plan_cases(small, large, hardware, engine, count=plan.requests, dtype=plan.dtype, seed=plan.seed)
     design = repr((cases, small.fingerprint(), large.fingerprint(), plan.dtype))
@@ -89,6 +94,18 @@ def validate_live(plan: LivePlan, device: Device, *, runs: Path, progress: Calla
         dtype=plan.dtype,
         interval=plan.interval,
     )
+
+
+def _check_plan(plan: LivePlan, small: ModelSpec, large: ModelSpec) -> None:
+    """Refuse before anything is measured what would fail afterwards."""
+    normal_quantile(plan.interval)
+    for name, got in (("requests", plan.requests), ("repeats", plan.repeats)):
+        if got < 1:
+            raise WorkloadError(f"{name} is {got}, expected 1 or more")
+    if not plan.budget_s >= 0:
+        raise WorkloadError(f"budget is {plan.budget_s} s, expected 0 or more")
+    if small.name == large.name:
+        raise WorkloadError(f"both models are called {small.name!r}: their runs could not be told apart; rename one")
 
 
 def plan_cases(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ __all__ = ["StoppingRule", "Visit", "WorkItem", "run_pool"]
 
 # Seconds of work between two anchors: short against the spells of a shared machine.
 _BETWEEN_ANCHORS_S = 0.25
+# The clock has settled when as many GEMM anchors in a row differ by no more than this.
+_SETTLED_ANCHORS, _SETTLED_RATIO, _MOST_SETTLING_S = 4, 1.05, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +163,16 @@ def _sweep(
 
 
 def _warm_up(items: Sequence[WorkItem], anchors: Anchors, progress: Callable[[float, str], None]) -> None:
-    """First calls build kernels and caches; they are never samples."""
-    anchors.measure()
+    """First calls build kernels and caches, and clocks take time to settle; neither is ever a sample."""
     for item in items:
         progress(0.0, f"warm-up {item.key}")
         item.visit()
+    recent: deque[float] = deque(maxlen=_SETTLED_ANCHORS)
+    deadline = time.monotonic() + _MOST_SETTLING_S
+    while time.monotonic() < deadline:
+        recent.append(anchors.measure()["gemm_s"])
+        if len(recent) == _SETTLED_ANCHORS and max(recent) <= _SETTLED_RATIO * min(recent):
+            return
 
 
 def _open_items(items: Sequence[WorkItem], journal: Journal, rule: StoppingRule) -> list[WorkItem]:
@@ -172,10 +180,7 @@ def _open_items(items: Sequence[WorkItem], journal: Journal, rule: StoppingRule)
     rows = list(journal)
     known: dict[str, bool] = {}
     for (key, _), location in locate(rows, least_quiet=rule.least_samples).items():
-        enough = (
-            location.samples >= rule.least_samples
-            and location.stderr_s <= rule.relative_stderr * location.value_s
-        )
+        enough = location.samples >= rule.least_samples and location.stderr_s <= rule.relative_stderr * location.value_s
         known[key] = known.get(key, True) and enough
     return [item for item in items if not known.get(item.key, False)]
 

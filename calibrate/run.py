@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibrate.device import Device, torch_threads
+from calibrate.device import TORCH_DTYPES, Device, torch_threads
 from calibrate.grid import kernel_grid, slice_grid
 from calibrate.journal import Journal, read_journal
 from calibrate.kernels import kernel_items, usable_dtypes
 from calibrate.pool import StoppingRule, WorkItem, run_pool
 from calibrate.slices import slice_items
 from calibrate.write_profile import build_profile
+from costmodel.errors import DeviceError, InputError
 from costmodel.profiles import Datasheet, HardwareProfile
 from costmodel.specs.model import ModelSpec
 
@@ -43,6 +45,12 @@ class CalibrationPlan:
     budget_s: float
     quick: bool
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.dtype not in TORCH_DTYPES:
+            raise DeviceError(f"dtype {self.dtype!r}: expected one of {', '.join(TORCH_DTYPES)}")
+        if not 0 < self.budget_s < math.inf:
+            raise InputError(f"budget is {self.budget_s} s, expected more than 0")
 
 
 def calibrate_device(

@@ -94,7 +94,7 @@ def trimmed_location(values: Iterable[float]) -> Location:
     if len(ordered) < 2:
         return Location(value, value, len(ordered))
     winsorised = np.clip(ordered, kept[0], kept[-1])
-    stderr = float(winsorised.std(ddof=1)) / ((1 - 2 * _TRIM) * len(ordered) ** 0.5)
+    stderr = float(winsorised.std(ddof=1)) * len(ordered) ** 0.5 / len(kept)
     return Location(value, stderr, len(ordered))
 
 

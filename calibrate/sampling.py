@@ -45,10 +45,9 @@ def choose_shapes(
     if len(affordable) <= count:
         return affordable
     order = affordable[np.argsort(predicted_s[affordable], kind="stable")]
-    edges = np.linspace(0, len(order), count + 1)
-    draw = np.random.default_rng(seed).random(count)
-    positions = np.minimum((edges[:-1] + draw * np.diff(edges)).astype(np.intp), len(order) - 1)
-    return np.sort(order[np.unique(positions)])
+    edges = np.linspace(0, len(order), count + 1).astype(np.intp)
+    positions = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
+    return np.sort(order[positions])
 
 
 def sample_table(

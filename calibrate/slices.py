@@ -66,9 +66,7 @@ class _Call:
     def again(self) -> _Call:
         """The same arguments with a cache that may be appended to."""
         cache = self.kwargs.get("past_key_values")
-        return (
-            self if cache is None else _Call(self.args, {**self.kwargs, "past_key_values": _snapshot(cache)})
-        )
+        return self if cache is None else _Call(self.args, {**self.kwargs, "past_key_values": _snapshot(cache)})
 
 
 def _snapshot(cache: Any) -> Any:
@@ -149,17 +147,13 @@ class _Builder:
         layouts = program.image_layouts(self.spec, [size])
         prompt = text_tokens + sum(x.visual_tokens + x.extra_text_tokens for x in layouts)
         encode = program.encode(self.spec, layouts, batch=1, options=self.options)
-        prefill = program.prefill(
-            self.spec, new_tokens=float(prompt), cached_tokens=0.0, batch=1, options=self.options
-        )
+        prefill = program.prefill(self.spec, new_tokens=float(prompt), cached_tokens=0.0, batch=1, options=self.options)
         context = prompt + _SHELL_OUTPUT_TOKENS / 2
         step = program.decode_step(self.spec, context_tokens=context, batch=1, options=self.options)
         pre = program.preprocess([size], layouts)
 
         def visit() -> Sequence[Visit]:
-            times = self.shell_model.run(
-                [image], prompt_tokens=text_tokens, output_tokens=_SHELL_OUTPUT_TOKENS
-            )
+            times = self.shell_model.run([image], prompt_tokens=text_tokens, output_tokens=_SHELL_OUTPUT_TOKENS)
             step_s = times.decode_s / (times.output_tokens - 1)
             return (
                 _visit(pre.components[0], (times.preprocess_s,)),
@@ -202,9 +196,7 @@ class _Builder:
         layers = list(self.model.model.model.language_model.layers)
         with _Captured(layers[0]) as calls:
             self.model.run([], prompt_tokens=tokens, output_tokens=2)
-        prefill = program.prefill(
-            self.spec, new_tokens=float(tokens), cached_tokens=0.0, batch=1, options=self.options
-        )
+        prefill = program.prefill(self.spec, new_tokens=float(tokens), cached_tokens=0.0, batch=1, options=self.options)
         step = program.decode_step(self.spec, context_tokens=tokens + 1.0, batch=1, options=self.options)
         return [
             self.item(
@@ -225,9 +217,7 @@ class _Builder:
         hidden = torch.randn(1, 1, head.in_features, dtype=head.weight.dtype, device=head.weight.device)
         step = program.decode_step(self.spec, context_tokens=1.0, batch=1, options=self.options)
         component = step.components[-1]
-        return self.item(
-            "head", _Replay(self.device, component, modules, _Call((hidden,), {}), _DECODE_REPEATS)
-        )
+        return self.item("head", _Replay(self.device, component, modules, _Call((hidden,), {}), _DECODE_REPEATS))
 
 
 class _Replay:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ class OperatorTable:
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> OperatorTable:
         """Select some of the rows, by index or mask."""
-        sizes = {name: values[index] for name, values in _arrays(self.op).items()}
+        sizes: dict[str, Any] = {name: values[index] for name, values in _arrays(self.op).items()}
         return OperatorTable(dataclasses.replace(self.op, **sizes), self.latency_s[index])
 
 
@@ -227,8 +228,8 @@ def _operator(kind: str, dtype: str, kv_dtype: str, sizes: Mapping[str, NDArray[
     if kind == "attention_encoder":
         return EncoderAttention(kind, column("batch"), column("q_len"), column("num_heads"), column("head_dim"), dtype)
     if kind == "moe":
-        names = ("tokens", "hidden_size", "intermediate_size", "num_experts", "top_k")
-        return MoeExperts(kind, *(column(name) for name in names), dtype=dtype)
+        experts = (column("num_experts"), column("top_k"))
+        return MoeExperts(kind, column("tokens"), column("hidden_size"), column("intermediate_size"), *experts, dtype)
     if kind == "elementwise":
         return Elementwise(kind, column("bytes") / dtype_of(dtype).activation_bytes, dtype)
     if kind == "copy":

@@ -74,9 +74,7 @@ def anchor_limits(anchors: Sequence[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def is_quiet(
-    before: dict[str, float], after: dict[str, float], limits: dict[str, float], *, cpu_share: float
-) -> bool:
+def is_quiet(before: dict[str, float], after: dict[str, float], limits: dict[str, float], *, cpu_share: float) -> bool:
     """Whether a sample between two anchors was undisturbed."""
     if cpu_share < _LEAST_CPU_SHARE:
         return False
@@ -139,12 +137,8 @@ def _nvml_state(device: CudaDevice) -> dict[str, Any]:
             if process.pid != os.getpid()
         ]
         return {
-            "sm_clock_hz": _scaled(
-                _optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM), MEGA
-            ),
-            "memory_clock_hz": _scaled(
-                _optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM), MEGA
-            ),
+            "sm_clock_hz": _scaled(_optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM), MEGA),
+            "memory_clock_hz": _scaled(_optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM), MEGA),
             "power_w": _scaled(_optional(pynvml.nvmlDeviceGetPowerUsage, handle), MILLI),
             "energy_j": _scaled(_optional(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle), MILLI),
             "temperature_c": _scaled(

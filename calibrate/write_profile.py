@@ -105,9 +105,7 @@ def _measured_datasheet(tables: Mapping[str, OperatorTable], facts: Mapping[str,
             size = np.asarray(table.op.bytes)
             bandwidths += list((size / table.latency_s)[size >= _STREAMING_BYTES])
     if not peaks or not bandwidths:
-        raise FitError(
-            "no GEMM or no copy was measured: the device's peaks are unknown; run the kernels again"
-        )
+        raise FitError("no GEMM or no copy was measured: the device's peaks are unknown; run the kernels again")
     return Datasheet(
         peak_flops_per_s=peaks,
         memory_bytes_per_s=float(max(bandwidths)),

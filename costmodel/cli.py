@@ -28,6 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# Exit status that typer makes of Ctrl-C.
+_INTERRUPTED = 130
+
 _BUILT_IN = ("predict", "breakeven", "models", "hardware", "engines", "report")
 
 Model = Annotated[str, typer.Option(help="Preset name, folder, config.json or spec file.")]
@@ -152,7 +155,7 @@ def models(
     from costmodel.families.sources import preset_names
     from costmodel.tables import model_table
 
-    chosen = [load_model(name) for name in _chosen("models", action, key, preset_names())]
+    chosen = [load_model(name) for name in _chosen(action, key, preset_names())]
     emit([model_table(chosen)], _json(chosen), output)
 
 
@@ -170,7 +173,7 @@ def hardware(
     from costmodel.profiles import profile_keys
     from costmodel.tables import hardware_table
 
-    chosen = [load_hardware(name) for name in _chosen("hardware", action, key, profile_keys("gpus"))]
+    chosen = [load_hardware(name) for name in _chosen(action, key, profile_keys("gpus"))]
     emit([hardware_table(chosen)], _json(chosen), output)
 
 
@@ -188,7 +191,7 @@ def engines(
     from costmodel.profiles import profile_keys
     from costmodel.tables import engine_table
 
-    chosen = [load_engine(name) for name in _chosen("engines", action, key, profile_keys("engines"))]
+    chosen = [load_engine(name) for name in _chosen(action, key, profile_keys("engines"))]
     emit([engine_table(chosen)], _json(chosen), output)
 
 
@@ -226,12 +229,10 @@ def report(
     note(f"report: {out}")
 
 
-def _chosen(kind: str, action: str, key: str | None, known: Sequence[str]) -> Sequence[str]:
+def _chosen(action: str, key: str | None, known: Sequence[str]) -> Sequence[str]:
     if action == "list" and key is None:
         return known
     if action == "show" and key is not None:
-        if key not in known and not Path(key).exists():
-            raise UnknownKeyError(kind, key, known)
         return [key]
     raise UnknownKeyError("action", f"{action} {key or ''}".strip(), ["list", "show KEY"])
 
@@ -261,18 +262,19 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in _BUILT_IN:
         _load_plugins()
     try:
-        status = app(standalone_mode=False)
+        status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except CostModelError as error:
         note(f"error: {error}")
         status = 2
-    except KeyboardInterrupt:
-        note("interrupted; what was measured is kept")
-        status = 130
-    except BrokenPipeError:
+    except SystemExit:
+        # Typer exits by itself only where the reader of its output has gone: that is no failure.
         status = 0
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        note(f"error: {error.format_message()}")
+        message = error.format_message()
+        note(message if message.startswith("Usage:") else f"error: {message}")
         status = 2
+    if status == _INTERRUPTED:
+        note("interrupted; what was measured is kept")
     sys.exit(status if isinstance(status, int) else 0)

@@ -1,7 +1,7 @@
 """Operators: what one kernel (or a fixed group of kernels) computes and moves.
 
-Every FLOP and byte formula of the toolkit is in this file. Sizes may be numbers or numpy arrays that broadcast
-against each other, so that one operator stands for a whole table of shapes.
+Every FLOP and byte formula of the toolkit is in this file and, for experts, in :mod:`costmodel.experts`. Sizes may be
+numbers or numpy arrays that broadcast against each other, so that one operator stands for a whole table of shapes.
 
 Two FLOP counts exist for attention. ``flops`` counts the (query, key) pairs that the mask lets through, which is what
 a kernel that skips masked tiles computes. ``dense_flops`` counts every pair, as ``torch.utils.flop_counter`` does.
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from costmodel.errors import UnknownKeyError
+from costmodel.dtypes import DTYPES, DType, Num, dtype_of
+from costmodel.experts import MoeExperts
 
 __all__ = [
     "DTYPES",
@@ -36,49 +36,10 @@ __all__ = [
     "op_key",
 ]
 
-Num = float | NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class DType:
-    """Operand widths of a number format.
-
-    Attributes
-    ----------
-    weight_bytes, activation_bytes
-        Bytes per element.
-    compute
-        The format whose peak rate bounds the multiplications.
-    """
-
-    weight_bytes: float
-    activation_bytes: float
-    compute: str
-
-
-# w4a16 carries one fp16 scale for 128 weights, nvfp4 one fp8 scale for 16 values.
-DTYPES = {
-    "fp32": DType(4, 4, "fp32"),
-    "bf16": DType(2, 2, "bf16"),
-    "fp16": DType(2, 2, "fp16"),
-    "fp8": DType(1, 1, "fp8"),
-    "int8": DType(1, 1, "int8"),
-    "w8a16": DType(1, 2, "bf16"),
-    "w4a16": DType(0.5 + 2 / 128, 2, "bf16"),
-    "nvfp4": DType(0.5 + 1 / 16, 0.5 + 1 / 16, "nvfp4"),
-}
-
-
-def dtype_of(name: str) -> DType:
-    """Look a number format up by its exact name."""
-    if name not in DTYPES:
-        raise UnknownKeyError("dtype", name, DTYPES)
-    return DTYPES[name]
-
 
 def _triangle(x: Num) -> Num:
     """Sum of 1…x, zero for x < 0."""
-    positive = np.maximum(x, 0)
+    positive: Num = np.maximum(x, 0)
     return positive * (positive + 1) / 2
 
 
@@ -360,56 +321,6 @@ class AllGather:
     def bytes(self) -> Num:
         """Bytes received by one device: all but its own share."""
         return self.num_bytes * (self.num_devices - 1) / self.num_devices
-
-
-@dataclass(frozen=True, slots=True)
-class MoeExperts:
-    """Both expert GEMMs (gate and up, then down) of ``tokens`` rows sent to ``top_k`` of ``num_experts``.
-
-    Rows are taken as spread evenly: an expert is idle with the probability that no row chose it (equation 28).
-    """
-
-    kind: ClassVar[str] = "moe"
-    sizes: ClassVar[tuple[str, ...]] = ("tokens", "hidden_size", "intermediate_size", "num_experts", "top_k")
-    name: str
-    tokens: Num
-    hidden_size: Num
-    intermediate_size: Num
-    num_experts: Num
-    top_k: Num
-    dtype: str
-    launches: int = 2
-
-    @property
-    def active_experts(self) -> Num:
-        """Experts expected to receive at least one row."""
-        idle = (1.0 - np.minimum(self.top_k / self.num_experts, 1.0)) ** self.tokens
-        return self.num_experts * (1.0 - idle)
-
-    @property
-    def flops(self) -> Num:
-        """Floating-point operations of the three projections."""
-        return 6.0 * self.tokens * self.top_k * self.hidden_size * self.intermediate_size
-
-    @property
-    def dense_flops(self) -> Num:
-        """As :attr:`flops`: nothing is masked."""
-        return self.flops
-
-    @property
-    def weight_bytes(self) -> Num:
-        """Weights of the experts that are used."""
-        return dtype_of(self.dtype).weight_bytes * 3.0 * self.active_experts * self.hidden_size * self.intermediate_size
-
-    @property
-    def bytes(self) -> Num:
-        """Weights used, rows read and written by both GEMMs."""
-        dtype = dtype_of(self.dtype)
-        out_bytes = max(dtype.activation_bytes, 2)
-        rows = self.tokens * self.top_k
-        read = dtype.activation_bytes * rows * (self.hidden_size + self.intermediate_size)
-        written = out_bytes * rows * (self.hidden_size + 2.0 * self.intermediate_size)
-        return self.weight_bytes + read + written
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,7 @@ def hf_class(transformers: ModuleType) -> Callable[[str], Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(
-    transformers: ModuleType, torch: ModuleType, hf_class: Callable[[str], Any]
-) -> Callable[[str], Any]:
+def tiny_model(transformers: ModuleType, torch: ModuleType, hf_class: Callable[[str], Any]) -> Callable[[str], Any]:
     """Build a small real model of a family on the CPU, from :data:`TINY_CONFIGS`, by transformers itself."""
     built: dict[str, Any] = {}
 

@@ -36,7 +36,7 @@ def engine() -> EngineProfile:
 
 
 def hardware(*, calibrated: bool = False) -> HardwareProfile:
-    profile = load_hardware("h100-sxm")
+    profile = load_hardware("h100-sxm").model_copy(update={"laws": {}})
     if not calibrated:
         return profile
     return profile.model_copy(update={"laws": {"gemm/bf16": _law()}, "slices": (_slices(),), "run_log_sd": 0.02})

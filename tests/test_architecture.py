@@ -107,9 +107,7 @@ def test_predictions_need_no_measuring_library(name: str) -> None:
 @pytest.mark.parametrize("modules", ["costmodel", "costmodel, costmodel.cli"])
 def test_importing_loads_nothing_heavy(modules: str) -> None:
     script = f"import sys, {modules}\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
 
@@ -156,9 +154,7 @@ def test_no_assert_validates_anything(name: str) -> None:
 
 
 def test_the_rules_above_can_fail() -> None:
-    tree = ast.parse(
-        "import torch.nn\nx = 10**9 * 1e6 + 1_000_000 + 1024**3 + (1 << 20) + 1024 + 1000 + 1e-6"
-    )
+    tree = ast.parse("import torch.nn\nx = 10**9 * 1e6 + 1_000_000 + 1024**3 + (1 << 20) + 1024 + 1000 + 1e-6")
     assert set(_imports(tree)) == {"torch.nn"}
     found = sorted(ast.unparse(node) for node in _scales(tree))
     assert found == ["1 << 20", "10 ** 9", "1000000", "1000000.0", "1024 ** 3"]

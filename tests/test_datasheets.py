@@ -207,9 +207,7 @@ def test_a_peak_that_the_device_lacks_is_never_made_up() -> None:
         _sheet("t4").flops_per_s("bf16")
 
 
-@pytest.mark.parametrize(
-    ("asked", "meant"), [("h100", "h100-sxm"), ("rtx4090", "rtx-4090"), ("mi300", "mi300x")]
-)
+@pytest.mark.parametrize(("asked", "meant"), [("h100", "h100-sxm"), ("rtx4090", "rtx-4090"), ("mi300", "mi300x")])
 def test_unknown_hardware_names_the_nearest(asked: str, meant: str) -> None:
     with pytest.raises(UnknownKeyError, match=rf"unknown hardware '{asked}'; nearest: .*{meant}"):
         load_hardware(asked)

@@ -106,9 +106,7 @@ def test_writing_and_reading_a_transformers_config_is_the_identity(name: str, tr
 
 @pytest.mark.parametrize("family", sorted(TINY_CONFIGS))
 @pytest.mark.parametrize(("layers", "blocks"), [(0, 0), (1, 0), (0, 1), (2, 3)])
-def test_reduced_depth_runs_for_real(
-    family: str, layers: int, blocks: int, torch: Any, hf_class: Any
-) -> None:
+def test_reduced_depth_runs_for_real(family: str, layers: int, blocks: int, torch: Any, hf_class: Any) -> None:
     from calibrate.hf_config import hf_config
 
     spec = read_config(TINY_CONFIGS[family], name="tiny")

@@ -97,17 +97,13 @@ def test_grid_equals_that_of_the_real_processor(family: str, processors: dict[st
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_preset_rule_processes_a_photo_like_the_real_processor(
-    family: str, processors: dict[str, Any]
-) -> None:
+def test_preset_rule_processes_a_photo_like_the_real_processor(family: str, processors: dict[str, Any]) -> None:
     from PIL import Image
 
     for width, height in ((640, 480), (97, 333), (20, 9)):
         image = Image.fromarray(np.full((height, width, 3), 128, dtype=np.uint8))
         out = processors[family].preprocess([image], return_tensors="np")
-        assert tuple(out["image_grid_thw"][0]) == _grid(
-            _rule(family).layout(ImageSize(width=width, height=height))
-        )
+        assert tuple(out["image_grid_thw"][0]) == _grid(_rule(family).layout(ImageSize(width=width, height=height)))
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

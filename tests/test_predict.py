@@ -76,12 +76,13 @@ def test_decode_is_the_sum_over_steps_of_slices(workload: Workload) -> None:
 @pytest.mark.parametrize("workload", WORKLOADS, ids=["one step", "image", "long answer", "batch"])
 @pytest.mark.parametrize(
     "hardware",
-    [calibrated(), calibrated(roofline(sharpness=12.0)), load_hardware("h100-sxm")],
+    [calibrated(), calibrated(roofline(sharpness=12.0)), load_hardware("h100-pcie")],
     ids=["laws", "sharp", "priors"],
 )
 def test_decode_is_the_sum_over_steps_of_laws(hardware: HardwareProfile, workload: Workload) -> None:
     decode_s = predict(preset(SMALL), hardware, engine(), workload).latency.decode_s.value
-    assert decode_s == pytest.approx(_step_by_step_s(hardware, workload, SMALL), rel=1e-3)
+    # Tiled laws step with the context; the sum over nodes sees those steps only roughly.
+    assert decode_s == pytest.approx(_step_by_step_s(hardware, workload, SMALL), rel=3e-3)
 
 
 def test_slices_are_linear_in_the_features() -> None:
@@ -212,9 +213,9 @@ def _relative_width(prediction: Prediction) -> float:
 
 def test_datasheet_only_says_so_and_is_wider() -> None:
     stack, spec = engine(), preset(SMALL)
-    plain = predict(spec, load_hardware("h100-sxm"), stack, request())
+    plain = predict(spec, load_hardware("h100-pcie"), stack, request())
     measured = predict(spec, calibrated(), stack, request())
-    assert any("datasheet" in warning and "h100-sxm" in warning for warning in plain.warnings)
+    assert any("datasheet" in warning and "h100-pcie" in warning for warning in plain.warnings)
     assert not measured.warnings
     assert plain.sources["gemm/bf16"] == "datasheet"
     assert measured.sources["gemm/bf16"] == "kernels"

@@ -66,9 +66,7 @@ def counted(torch: Any) -> Callable[[Callable[[], Any]], tuple[int, Any]]:
     return run
 
 
-@pytest.mark.parametrize(
-    "sizes", [SIZES, SIZES[:1], SIZES[3:4], SIZES[1:3]], ids=["all", "one", "least", "two"]
-)
+@pytest.mark.parametrize("sizes", [SIZES, SIZES[:1], SIZES[3:4], SIZES[1:3]], ids=["all", "one", "least", "two"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_encode_flops(family: str, sizes: list[ImageSize], torch: Any, tiny_model: Any, counted: Any) -> None:
     spec, model = _spec(family), tiny_model(family)
@@ -81,9 +79,7 @@ def test_encode_flops(family: str, sizes: list[ImageSize], torch: Any, tiny_mode
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_prefill_and_decode_flops_of_text(
-    family: str, batch: int, torch: Any, tiny_model: Any, counted: Any
-) -> None:
+def test_prefill_and_decode_flops_of_text(family: str, batch: int, torch: Any, tiny_model: Any, counted: Any) -> None:
     spec, model = _spec(family), tiny_model(family)
     ids = torch.randint(0, 140, (batch, 37))
     measured, out = counted(lambda: model(input_ids=ids, use_cache=True, logits_to_keep=1))
@@ -104,9 +100,7 @@ def test_prefill_of_a_second_chunk(family: str, torch: Any, tiny_model: Any, cou
     ids = torch.randint(0, 140, (2, 50))
     with torch.no_grad():
         cache = model(input_ids=ids[:, :30], use_cache=True).past_key_values
-    measured, _ = counted(
-        lambda: model(input_ids=ids[:, 30:], past_key_values=cache, use_cache=True, logits_to_keep=1)
-    )
+    measured, _ = counted(lambda: model(input_ids=ids[:, 30:], past_key_values=cache, use_cache=True, logits_to_keep=1))
     stage = program.prefill(spec, new_tokens=20, cached_tokens=30, batch=2, options=OPTIONS)
     assert stage.flops(dense=True) == pytest.approx(measured, rel=TOLERANCE)
 
@@ -271,10 +265,7 @@ def test_fusing_changes_neither_flops_nor_adds_kernels_or_bytes(family: str) -> 
             program.prefill(spec, new_tokens=50, cached_tokens=0, batch=1, options=options)
             for options in (OPTIONS, FUSED)
         ],
-        [
-            program.decode_step(spec, context_tokens=50, batch=1, options=options)
-            for options in (OPTIONS, FUSED)
-        ],
+        [program.decode_step(spec, context_tokens=50, batch=1, options=options) for options in (OPTIONS, FUSED)],
     ):
         assert fused.flops() == plain.flops()
         assert fused.launches() < plain.launches()

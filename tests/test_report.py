@@ -264,7 +264,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(InputError, match="can.t write"):
+    with pytest.raises(InputError, match=r"can.t write"):
         report.write_report(tmp_path / "taken" / "report.html", hardware=samples.hardware())
 
 

@@ -74,9 +74,7 @@ def _connector(vision: ConfigReader) -> ConnectorSpec:
         LinearSpec(in_features=merged, out_features=merged, bias=True),
         LinearSpec(in_features=merged, out_features=vision.integer("out_hidden_size"), bias=True),
     )
-    projections = [
-        ProjectionSpec(name="merger", count=1, norm="layer_norm", norm_size=hidden_size, linears=linears)
-    ]
+    projections = [ProjectionSpec(name="merger", count=1, norm="layer_norm", norm_size=hidden_size, linears=linears)]
     if deepstack := _deepstack_mergers(vision):
         projections.append(
             ProjectionSpec(

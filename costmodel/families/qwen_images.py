@@ -36,9 +36,7 @@ def read_smart_resize(
     if min_pixels > max_pixels:
         where = settings.path_of("max_pixels") if settings is not None else "max_pixels"
         raise ConfigError(where, str(max_pixels), f"at least min_pixels {min_pixels}")
-    return SmartResize(
-        patch_size=patch_size, merge_size=merge_size, min_pixels=min_pixels, max_pixels=max_pixels
-    )
+    return SmartResize(patch_size=patch_size, merge_size=merge_size, min_pixels=min_pixels, max_pixels=max_pixels)
 
 
 def check_equal(config: ConfigReader, key: str, expected: int, *, why: str) -> None:

@@ -53,9 +53,7 @@ class ConfigReader:
         """The mapping under ``key``; this one where an older config keeps the fields at its top."""
         return self.child(key) if self.has(key) else self
 
-    def integer(
-        self, key: str, *, default: int | None = None, lowest: int = 1, highest: int = _LARGEST_INT
-    ) -> int:
+    def integer(self, key: str, *, default: int | None = None, lowest: int = 1, highest: int = _LARGEST_INT) -> int:
         """An integer from ``lowest`` to ``highest``."""
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int):

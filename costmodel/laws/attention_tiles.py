@@ -1,11 +1,10 @@
-"""Tiles of attention kernels: their sizes, the time of one, and keys split over idle multiprocessors (equation 23)."""
+"""Tiles of attention kernels: their sizes, the time of one, and keys split over idle multiprocessors (equation 49)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from costmodel.laws.base import Parameter, Peaks, smooth_max
 from costmodel.laws.cache import CACHE_PARAMETERS
@@ -14,7 +13,7 @@ from costmodel.laws.waves import RAGGED
 from costmodel.ops import Num, dtype_of
 from costmodel.units import MICRO
 
-__all__ = ["TILE_PARAMETERS", "WIDE_HEAD", "TileTable", "cell_s", "shortened_by_split", "tile_sizes"]
+__all__ = ["TILE_PARAMETERS", "WIDE_HEAD", "TileTable", "cell_s", "shortened_by_split", "with_tiles_of_head"]
 
 # Head size up to which a tile is used, with the queries and keys of the tile, by ascending head size.
 TileTable = tuple[tuple[int, tuple[int, int]], ...]
@@ -37,27 +36,36 @@ TILE_PARAMETERS = (
 WIDE_HEAD = Parameter("wide_head", "1", start=0.0, low=0.0, high=1.0, log=False, prior_sd=0.2)
 
 
-def tile_sizes(table: TileTable, head_dim: Num) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Queries and keys of the tile that a kernel uses at each head size; the last entry holds beyond the table."""
-    sizes = np.asarray(head_dim, dtype=float)
-    queries = np.full(sizes.shape, float(table[-1][1][0]))
-    keys = np.full(sizes.shape, float(table[-1][1][1]))
-    for limit, (rows, columns) in reversed(table[:-1]):
-        queries = np.where(sizes <= limit, float(rows), queries)
-        keys = np.where(sizes <= limit, float(columns), keys)
-    return queries, keys
+def with_tiles_of_head(table: TileTable, head_dim: Num, time_of: Callable[[Num, float, float], Num]) -> Num:
+    """Time with the tile that a kernel uses at each head size, never less than a narrower head takes.
+
+    Parameters
+    ----------
+    head_dim
+        Head size; beyond the table its last tile holds.
+    time_of
+        Time at a head size, with so many queries and keys in a tile.
+    """
+    time_s: Num = 0.0
+    above = 0.0
+    for index, (limit, (rows, columns)) in enumerate(table):
+        capped = np.minimum(head_dim, limit) if index < len(table) - 1 else head_dim
+        reached = time_of(capped, float(rows), float(columns))
+        time_s = np.maximum(time_s, np.where(np.asarray(head_dim) > above, reached, 0.0))
+        above = float(limit)
+    return time_s
 
 
 def cell_s(queries: Num, keys: Num, head_dim: Num, dtype: str, coefficients: Mapping[str, float], peaks: Peaks) -> Num:
-    """Time that one multiprocessor takes for one tile: products and exponentials, overlapping (equation 23)."""
+    """Time that one multiprocessor takes for one tile: products and exponentials, overlapping (equation 49)."""
     peak = peaks.flops_per_s(dtype_of(dtype).compute)
     products = 4.0 * head_dim / coefficients["compute_efficiency"]
     per_pair = smooth_max(products, 1.0 / coefficients["exponential_ratio"], coefficients["overlap"])
-    wide = 1.0 + coefficients["wide_head"] * (np.asarray(head_dim) > _NARROW_HEAD)
+    wide: Num = np.where(np.asarray(head_dim) > _NARROW_HEAD, 1.0 + coefficients["wide_head"], 1.0)
     return queries * keys * per_pair * wide * peaks.multiprocessors / peak
 
 
 def shortened_by_split(tiles: Num, blocks: Num, coefficients: Mapping[str, float]) -> Num:
-    """Tiles of keys that a block works through when idle multiprocessors take their share (equation 23)."""
+    """Tiles of keys that a block works through when idle multiprocessors take their share (equation 49)."""
     splits = np.clip(coefficients["split_gain"] / blocks, 1.0, coefficients["max_splits"])
     return np.maximum(np.minimum(tiles, _LEAST_SPLIT_TILES), tiles / splits)

@@ -1,4 +1,4 @@
-"""Memory time with a cache in front (equation 15)."""
+"""Memory time with a cache in front (equation 41)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CACHE_PARAMETERS = (
 
 
 def seconds_per_byte(footprint_bytes: Num, coefficients: Mapping[str, float], peaks: Peaks) -> Num:
-    """Inverse bandwidth of data whose repeated use touches ``footprint_bytes`` (equation 15).
+    """Inverse bandwidth of data whose repeated use touches ``footprint_bytes`` (equation 41).
 
     A footprint well below ``cache_share`` of the cache moves at ``cache_speedup`` times the memory's rate.
     """
@@ -35,5 +35,5 @@ def seconds_per_byte(footprint_bytes: Num, coefficients: Mapping[str, float], pe
 
 
 def memory_s(num_bytes: Num, footprint_bytes: Num, coefficients: Mapping[str, float], peaks: Peaks) -> Num:
-    """Time to move ``num_bytes`` (equation 15)."""
+    """Time to move ``num_bytes`` (equation 41)."""
     return num_bytes * seconds_per_byte(footprint_bytes, coefficients, peaks)

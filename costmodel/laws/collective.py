@@ -1,4 +1,4 @@
-"""Collectives between the devices of one node: one shot for small messages, a ring for large ones (equation 27)."""
+"""Collectives between the devices of one node: one shot for small messages, a ring for large ones (equation 53)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _terms(op: Op, coefficients: Mapping[str, float], peaks: Peaks) -> Terms:
 
 COLLECTIVE = Law(
     name="collective",
-    equation="27",
+    equation="53",
     parameters=(
         Parameter("fixed_s", "s", start=4 * MICRO, low=1 * MICRO, high=500 * MICRO, prior_sd=0.7),
         Parameter("device_s", "s", start=1 * MICRO, low=0.01 * MICRO, high=100 * MICRO, prior_sd=1.0),

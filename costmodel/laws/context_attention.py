@@ -1,4 +1,4 @@
-"""Causal attention of many new tokens: tiles of queries and keys in waves, against memory (equation 24)."""
+"""Causal attention of many new tokens: tiles of queries and keys in waves, against memory (equation 50)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from costmodel.laws.attention_tiles import (
     TileTable,
     cell_s,
     shortened_by_split,
-    tile_sizes,
+    with_tiles_of_head,
 )
 from costmodel.laws.base import Law, Parameter, Peaks, Terms, smooth_max
 from costmodel.laws.cache import seconds_per_byte
@@ -62,39 +62,68 @@ def _terms(op: Op, coefficients: Mapping[str, float], peaks: Peaks, *, variant: 
         raise TypeError(f"a context attention law got {op.kind}")
     per_byte = seconds_per_byte(op.bytes + op.kv_written_bytes, coefficients, peaks)
     moved_s = (op.bytes - op.kv_written_bytes) * per_byte
-    compute_s = throttled(_compute_s(op, coefficients, peaks, variant), coefficients)
+    tiled_s = with_tiles_of_head(
+        variant.tiles,
+        op.head_dim,
+        lambda head_dim, rows, columns: _compute_s(op, head_dim, rows, columns, coefficients, peaks, variant),
+    )
+    compute_s = throttled(tiled_s, coefficients)
     both_s = smooth_max(compute_s, moved_s, coefficients["sharpness"])
     # The new keys and values go to the cache in a kernel of its own.
     copied_s = coefficients["copy_passes"] * op.kv_written_bytes * per_byte
     return Terms(coefficients["fixed_s"] + both_s + copied_s, compute_s, moved_s + copied_s)
 
 
-def _compute_s(op: ContextAttention, coefficients: Mapping[str, float], peaks: Peaks, variant: _Variant) -> Num:
-    rows, columns = tile_sizes(variant.tiles, op.head_dim)
-    cell = cell_s(rows, columns, op.head_dim, op.dtype, coefficients, peaks)
+def _compute_s(
+    op: ContextAttention,
+    head_dim: Num,
+    rows: float,
+    columns: float,
+    coefficients: Mapping[str, float],
+    peaks: Peaks,
+    variant: _Variant,
+) -> Num:
+    cell = cell_s(rows, columns, head_dim, op.dtype, coefficients, peaks)
     group = op.num_heads / op.num_kv_heads
     packing = coefficients["head_packing"]
-    query_tiles = (1.0 - packing) * group * np.ceil(op.q_len / rows) + packing * np.ceil(op.q_len * group / rows)
+    sequences = op.batch * op.num_kv_heads / peaks.multiprocessors
+    query_tiles = np.ceil(op.q_len / rows)
+    blocks = sequences * ((1.0 - packing) * group * query_tiles + packing * np.ceil(op.q_len * group / rows))
+    # Heads that share a tile leave it few positions, so that less of it crosses the diagonal.
     positions = rows / group**packing if variant.packs_heads else rows
-    key_tiles = np.ceil(op.kv_len / columns)
-    # A tile on the diagonal is computed whole: half of it is wasted, on average.
-    diagonal = np.minimum(key_tiles, np.maximum(positions / columns, 1.0))
-    mean_tiles = np.clip(op.pairs / op.q_len / columns + diagonal / 2.0, 1.0, key_tiles)
-    longest_tiles = np.minimum(key_tiles, op.longest_span / columns + diagonal)
-    blocks = op.batch * op.num_kv_heads * query_tiles / peaks.multiprocessors
+    shared_tiles = _mean_key_tiles(op, positions, columns)
+    whole_tiles = _mean_key_tiles(op, rows, columns)
+    longest_tiles = _longest_key_tiles(op, rows, columns)
     if variant.splits_keys:
-        mean_tiles = shortened_by_split(mean_tiles, blocks, coefficients)
+        shared_tiles = shortened_by_split(shared_tiles, blocks, coefficients)
+        whole_tiles = shortened_by_split(whole_tiles, blocks, coefficients)
         longest_tiles = shortened_by_split(longest_tiles, blocks, coefficients)
-    packed = np.where(group > 1, coefficients["packed_block"] * 2.0 / group, 0.0)
-    block_s = coefficients["block_s"] * (1.0 + packed)
-    busy_s = waves(blocks, coefficients["wave_quantisation"]) * (mean_tiles * cell + block_s)
-    return smooth_max(busy_s, longest_tiles * cell + block_s, coefficients["balance"])
+    quantisation, block_s = coefficients["wave_quantisation"], coefficients["block_s"]
+    busy_s = waves(blocks, quantisation) * (shared_tiles * cell + block_s)
+    busy_s = np.maximum(busy_s, whole_tiles * cell + block_s)
+    busy_s = smooth_max(busy_s, longest_tiles * cell + block_s, coefficients["balance"])
+    packed_s = coefficients["packed_block"] * block_s * waves(2.0 * sequences * query_tiles, quantisation)
+    return busy_s + np.where(group > 1, packed_s, 0.0)
+
+
+def _mean_key_tiles(op: ContextAttention, positions: Num, columns: float) -> Num:
+    """Tiles of keys that a block sees on average; one on the diagonal is computed whole, half of it in vain."""
+    key_tiles = np.ceil(op.kv_len / columns)
+    diagonal = np.minimum(key_tiles, np.maximum(positions / columns, 1.0))
+    return np.clip(op.pairs / op.q_len / columns + diagonal / 2.0, 1.0, key_tiles)
+
+
+def _longest_key_tiles(op: ContextAttention, rows: float, columns: float) -> Num:
+    """Tiles of keys that the last block sees."""
+    key_tiles = np.ceil(op.kv_len / columns)
+    diagonal = np.minimum(key_tiles, max(rows / columns, 1.0))
+    return np.minimum(key_tiles, op.longest_span / columns + diagonal)
 
 
 CONTEXT_LAWS = tuple(
     Law(
         f"context_attention_{name}",
-        "24",
+        "50",
         (*_PARAMETERS, *_SPLIT_PARAMETERS) if variant.splits_keys else _PARAMETERS,
         partial(_terms, variant=variant),
     )

@@ -1,4 +1,4 @@
-"""Attention of a vision encoder, every token to every token (equation 25)."""
+"""Attention of a vision encoder, every token to every token (equation 51)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from costmodel.laws.attention_tiles import (
     TileTable,
     cell_s,
     shortened_by_split,
-    tile_sizes,
+    with_tiles_of_head,
 )
 from costmodel.laws.base import Law, Parameter, Peaks, Terms, smooth_max
 from costmodel.laws.cache import seconds_per_byte
@@ -63,32 +63,44 @@ def _terms(op: Op, coefficients: Mapping[str, float], peaks: Peaks, *, variant: 
         raise TypeError(f"an encoder attention law got {op.kind}")
     per_byte = seconds_per_byte(op.bytes, coefficients, peaks)
     moved_s = op.bytes * per_byte
-    compute_s = throttled(_compute_s(op, coefficients, peaks, variant), coefficients)
+    tiled_s = with_tiles_of_head(
+        variant.tiles,
+        np.ceil(op.head_dim / _HEAD_STEP) * _HEAD_STEP,
+        lambda head_dim, rows, columns: _compute_s(op, head_dim, rows, columns, coefficients, peaks, variant),
+    )
+    compute_s = throttled(tiled_s, coefficients)
     both_s = smooth_max(compute_s, moved_s, coefficients["sharpness"])
     # Heads that are no power of two are padded; beyond 64 all are charged, so that time never falls as heads
     # grow.
-    padded = np.asarray(op.head_dim) > _NARROW_HEAD
+    padded: Num = np.where(np.asarray(op.head_dim) > _NARROW_HEAD, 1.0, 0.0)
     padded_s = padded * (coefficients["pad_s"] + coefficients["pad_passes"] * moved_s)
     return Terms(coefficients["fixed_s"] + both_s + padded_s, compute_s, moved_s + padded_s)
 
 
-def _compute_s(op: EncoderAttention, coefficients: Mapping[str, float], peaks: Peaks, variant: _Variant) -> Num:
-    head_dim = np.ceil(op.head_dim / _HEAD_STEP) * _HEAD_STEP
-    rows, columns = tile_sizes(variant.tiles, head_dim)
+def _compute_s(
+    op: EncoderAttention,
+    head_dim: Num,
+    rows: float,
+    columns: float,
+    coefficients: Mapping[str, float],
+    peaks: Peaks,
+    variant: _Variant,
+) -> Num:
     blocks = op.batch * op.num_heads * np.ceil(op.seq_len / rows) / peaks.multiprocessors
     tiles: Num = np.ceil(op.seq_len / columns)
+    filled: Num = rows
     if variant.skips_and_splits:
-        rows = np.minimum(rows, _WARP_GROUP_ROWS * np.ceil(op.seq_len / _WARP_GROUP_ROWS))
+        filled = np.minimum(rows, _WARP_GROUP_ROWS * np.ceil(op.seq_len / _WARP_GROUP_ROWS))
         tiles = shortened_by_split(tiles, blocks, coefficients)
-    cell = cell_s(rows, columns, head_dim, op.dtype, coefficients, peaks)
-    wide = 1.0 + coefficients["wide_block"] * (head_dim > _NARROW_HEAD)
+    cell = cell_s(filled, columns, head_dim, op.dtype, coefficients, peaks)
+    wide: Num = np.where(np.asarray(head_dim) > _NARROW_HEAD, 1.0 + coefficients["wide_block"], 1.0)
     return waves(blocks, coefficients["wave_quantisation"]) * (tiles * cell + coefficients["block_s"] * wide)
 
 
 ENCODER_LAWS = tuple(
     Law(
         f"encoder_attention_{name}",
-        "25",
+        "51",
         (*_PARAMETERS, *_SPLIT_PARAMETERS) if variant.skips_and_splits else _PARAMETERS,
         partial(_terms, variant=variant),
     )

@@ -1,4 +1,4 @@
-"""The time that no device can beat: what its datasheet allows (equation 14)."""
+"""The time that no device can beat: what its datasheet allows (equation 40)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["floor_s"]
 
 
 def floor_s(op: Op, peaks: Peaks) -> Num:
-    """Time at peak rates, the cache's content free of charge (equation 14).
+    """Time at peak rates, the cache's content free of charge (equation 40).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""GEMM of 8 or 4 bits whose activations are quantised by a kernel before it (equation 22)."""
+"""GEMM of 8 or 4 bits whose activations are quantised by a kernel before it (equation 48)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _terms(op: Op, coefficients: Mapping[str, float], peaks: Peaks, *, rule: _Ru
 
 
 QUANTISED_GEMM_LAWS = (
-    Law("gemm_quantised_by_rows", "22", _PARAMETERS, partial(_terms, rule=_BY_ROWS)),
-    Law("gemm_quantised_by_rows_from_16", "22", _PARAMETERS, partial(_terms, rule=_BY_ROWS_FROM_16)),
-    Law("gemm_quantised_least", "22", _PARAMETERS, partial(_terms, rule=None)),
+    Law("gemm_quantised_by_rows", "48", _PARAMETERS, partial(_terms, rule=_BY_ROWS)),
+    Law("gemm_quantised_by_rows_from_16", "48", _PARAMETERS, partial(_terms, rule=_BY_ROWS_FROM_16)),
+    Law("gemm_quantised_least", "48", _PARAMETERS, partial(_terms, rule=None)),
 )

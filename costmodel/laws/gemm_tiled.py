@@ -1,11 +1,13 @@
-"""GEMM as tiles over multiprocessors, k split where that helps, against memory with a cache (equation 21)."""
+"""GEMM as tiles over multiprocessors, k split where that helps, against memory with a cache (equation 47)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costmodel.laws.base import Law, Parameter, Peaks, Terms, smooth_max
 from costmodel.laws.cache import CACHE_PARAMETERS, memory_s, seconds_per_byte
@@ -16,11 +18,12 @@ from costmodel.units import GIGA, MICRO, NANO
 
 __all__ = ["GEMM_LAWS", "GEMM_PARAMETERS", "Tile", "gemm_memory_s", "step_s", "tile_s"]
 
-Tile = tuple[int, int]
+Vector = NDArray[np.float64]
+Tile = tuple[Num, Num]
 
 # Output tiles (rows, columns) that GEMM libraries choose from. Small ones exist on every device, but not
 # every library takes them: a variant of the law each.
-_TILES: tuple[Tile, ...] = (
+_TILES = (
     (64, 64),
     (64, 128),
     (64, 256),
@@ -30,7 +33,7 @@ _TILES: tuple[Tile, ...] = (
     (256, 64),
     (256, 128),
 )
-_SMALL_TILES: tuple[Tile, ...] = ((16, 64), (16, 128), (32, 64))
+_SMALL_TILES = ((16, 64), (16, 128), (32, 64))
 # Blocks that share an output tile along k.
 _SPLITS = (1, 2, 4, 8, 16)
 _FINE_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -56,7 +59,7 @@ def gemm_memory_s(op: Gemm, coefficients: Mapping[str, float], peaks: Peaks) -> 
 
 
 def step_s(dtype_name: str, tile: Tile, coefficients: Mapping[str, float], peaks: Peaks) -> Num:
-    """Time of one block for one step along k: its products or its loads, never less than a latency (equation 20)."""
+    """Time of one block for one step along k: its products or its loads, never less than a latency (equation 46)."""
     rows, columns = tile
     dtype = dtype_of(dtype_name)
     sharpness = coefficients["tile_sharpness"]
@@ -67,9 +70,9 @@ def step_s(dtype_name: str, tile: Tile, coefficients: Mapping[str, float], peaks
 
 
 def tile_s(
-    op: Gemm, tile: Tile, split: int, coefficients: Mapping[str, float], peaks: Peaks, *, m: Num | None = None
+    op: Gemm, tile: Tile, split: Num, coefficients: Mapping[str, float], peaks: Peaks, *, m: Num | None = None
 ) -> Num:
-    """Time of all waves of one kernel (equation 20).
+    """Time of all waves of one kernel (equation 46).
 
     Parameters
     ----------
@@ -92,26 +95,37 @@ def _terms(
     coefficients: Mapping[str, float],
     peaks: Peaks,
     *,
-    tiles: tuple[Tile, ...],
+    tiles: tuple[tuple[int, int], ...],
     splits: tuple[int, ...],
 ) -> Terms:
     if not isinstance(op, Gemm):
         raise TypeError(f"a GEMM law got {op.kind}")
     moved_s = gemm_memory_s(op, coefficients, peaks)
     cached_s = seconds_per_byte(0.0, coefficients, peaks)
-    compute_s: Num = np.inf
-    for split in splits:
-        # Partial results of the split are written and summed in 32 bits.
-        summed_s = 0.0 if split == 1 else 4.0 * op.m * op.n * split * cached_s + coefficients["split_s"]
-        for tile in tiles:
-            compute_s = np.minimum(compute_s, tile_s(op, tile, split, coefficients, peaks) + summed_s)
-    compute_s = throttled(compute_s, coefficients)
+    # Every tile with every split, along a last axis of their own; the library is taken to choose the fastest.
+    rows, columns, split = _choices(tiles, splits)
+    trial = replace(op, m=_with_axis(op.m), n=_with_axis(op.n), k=_with_axis(op.k))
+    # Partial results of the split are written and summed in 32 bits.
+    summed_s = np.where(split > 1, 4.0 * trial.m * trial.n * split * cached_s + coefficients["split_s"], 0.0)
+    tried_s = tile_s(trial, (rows, columns), split, coefficients, peaks) + summed_s
+    compute_s = throttled(np.min(tried_s, axis=-1), coefficients)
     both_s = smooth_max(compute_s, moved_s, coefficients["sharpness"])
     return Terms(coefficients["fixed_s"] + both_s, compute_s, moved_s)
 
 
-def _law(name: str, tiles: tuple[Tile, ...], splits: tuple[int, ...]) -> Law:
-    return Law(name, "21", (*GEMM_PARAMETERS, _SPLIT), partial(_terms, tiles=tiles, splits=splits))
+@cache
+def _choices(tiles: tuple[tuple[int, int], ...], splits: tuple[int, ...]) -> tuple[Vector, Vector, Vector]:
+    """Rows, columns and split of every combination."""
+    rows, columns, split = np.array([(*tile, split) for split in splits for tile in tiles], dtype=float).T
+    return rows, columns, split
+
+
+def _with_axis(size: Num) -> Vector:
+    return np.asarray(size, dtype=float)[..., np.newaxis]
+
+
+def _law(name: str, tiles: tuple[tuple[int, int], ...], splits: tuple[int, ...]) -> Law:
+    return Law(name, "47", (*GEMM_PARAMETERS, _SPLIT), partial(_terms, tiles=tiles, splits=splits))
 
 
 GEMM_LAWS = (

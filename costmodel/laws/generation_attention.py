@@ -1,4 +1,4 @@
-"""Attention of one new token: blocks that stream the cache, split over idle processors (equation 26)."""
+"""Attention of one new token: blocks that stream the cache, split over idle processors (equation 52)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from costmodel.laws.attention_tiles import TileTable, tile_sizes
+from costmodel.laws.attention_tiles import TileTable, with_tiles_of_head
 from costmodel.laws.base import Law, Parameter, Peaks, Terms, smooth_max
 from costmodel.laws.cache import CACHE_PARAMETERS, seconds_per_byte
 from costmodel.ops import GenerationAttention, Num, Op, dtype_of
@@ -53,19 +53,20 @@ def _terms(op: Op, coefficients: Mapping[str, float], peaks: Peaks, *, variant: 
     if not isinstance(op, GenerationAttention):
         raise TypeError(f"a generation attention law got {op.kind}")
     group = op.num_heads / op.num_kv_heads
-    _, columns = tile_sizes(variant.tiles, op.head_dim)
-    tiles = np.ceil(op.pairs / columns)
+    blocks = op.batch * op.num_kv_heads / peaks.multiprocessors
     grouped = np.asarray(group > 1) if variant.splits_groups_only else np.asarray(True)
     splits = np.where(grouped, coefficients["max_splits"], 1.0)
-    blocks = op.batch * op.num_kv_heads / peaks.multiprocessors
     grid_s = coefficients["block_s"] * np.maximum(blocks, 1.0) ** coefficients["block_exponent"]
     grid_s = grid_s * (1.0 + coefficients["group_cost"] * group / _GROUP_ROWS)
-    streamed_s = _streamed_s(op, tiles, columns, splits, coefficients, blocks)
-    query_bytes = op.bytes - op.kv_bytes
-    cached_s = seconds_per_byte(0.0, coefficients, peaks)
+    streamed_s = with_tiles_of_head(
+        variant.tiles,
+        op.head_dim,
+        lambda head_dim, _, keys: _streamed_s(op, head_dim, keys, splits, coefficients, blocks),
+    )
+    tiles = with_tiles_of_head(variant.tiles, op.head_dim, lambda _head, _rows, keys: np.ceil(op.pairs / keys))
     moved_s = op.kv_bytes * seconds_per_byte(op.kv_copies * op.kv_bytes, coefficients, peaks)
-    moved_s = moved_s + query_bytes * cached_s
-    fixed_s = coefficients["fixed_s"] + coefficients["split_s"] * ((tiles > 1) & grouped)
+    moved_s = moved_s + (op.bytes - op.kv_bytes) * seconds_per_byte(0.0, coefficients, peaks)
+    fixed_s = coefficients["fixed_s"] + coefficients["split_s"] * ((np.asarray(tiles) > 1) & grouped)
     if variant.splits_groups_only:
         regrouped = (group > 1) & (np.asarray(op.batch) > 1) & (np.asarray(op.num_kv_heads) > 1)
         fixed_s = fixed_s + coefficients["regroup_s"] * regrouped
@@ -75,14 +76,15 @@ def _terms(op: Op, coefficients: Mapping[str, float], peaks: Peaks, *, variant: 
 
 def _streamed_s(
     op: GenerationAttention,
-    tiles: Num,
-    columns: Num,
+    head_dim: Num,
+    keys: float,
     splits: Num,
     coefficients: Mapping[str, float],
     blocks: Num,
 ) -> Num:
     """Time of the busiest multiprocessor: of all its blocks together, or of its longest one."""
-    tile_bytes = 2.0 * dtype_of(op.kv_dtype).activation_bytes * op.head_dim * columns
+    tiles = np.ceil(op.pairs / keys)
+    tile_bytes = 2.0 * dtype_of(op.kv_dtype).activation_bytes * head_dim * keys
     together_s = blocks * tiles / coefficients["multiprocessor_bytes_per_s"]
     longest_s = np.maximum(tiles / splits, 1.0) / coefficients["block_bytes_per_s"]
     queries = coefficients["query_s"] * op.num_heads / op.num_kv_heads
@@ -92,7 +94,7 @@ def _streamed_s(
 GENERATION_LAWS = tuple(
     Law(
         f"generation_attention_{name}",
-        "26",
+        "52",
         (*_PARAMETERS, *_GROUPED_PARAMETERS) if variant.splits_groups_only else _PARAMETERS,
         partial(_terms, variant=variant),
     )

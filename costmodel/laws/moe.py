@@ -1,4 +1,4 @@
-"""Grouped GEMMs of a mixture of experts: tiles of every expert in use, against their weights (equation 28)."""
+"""Grouped GEMMs of a mixture of experts: tiles of every expert in use, against their weights (equation 54)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _terms(op: Op, coefficients: Mapping[str, float], peaks: Peaks) -> Terms:
 
 MOE = Law(
     name="moe_grouped",
-    equation="28",
+    equation="54",
     parameters=(
         *(dataclasses.replace(p, start=20 * MICRO) if p.name == "fixed_s" else p for p in GEMM_PARAMETERS),
         Parameter("routed_row_s", "s", start=0.001 * MICRO, low=0.000001 * MICRO, high=1 * MICRO, prior_sd=1.5),

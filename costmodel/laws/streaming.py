@@ -1,4 +1,4 @@
-"""Kernels that only move memory, and empty ones (equations 16 and 17)."""
+"""Kernels that only move memory, and empty ones (equations 42 and 43)."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def _launch(op: Op, coefficients: Mapping[str, float], peaks: Peaks) -> Terms:
     return Terms(coefficients["fixed_s"] * op.launches + none, none, none)
 
 
-STREAMING = Law(name="streaming", equation="16", parameters=(_FIXED, *CACHE_PARAMETERS), terms=_streaming)
-LAUNCH = Law(name="launch", equation="17", parameters=(_FIXED,), terms=_launch)
+STREAMING = Law(name="streaming", equation="42", parameters=(_FIXED, *CACHE_PARAMETERS), terms=_streaming)
+LAUNCH = Law(name="launch", equation="43", parameters=(_FIXED,), terms=_launch)

@@ -1,4 +1,4 @@
-"""Long kernels draw so much power that clocks fall (equation 19)."""
+"""Long kernels draw so much power that clocks fall (equation 45)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ THROTTLING_PARAMETERS = (
 
 
 def throttled(compute_s: Num, coefficients: Mapping[str, float]) -> Num:
-    """Compute time at the clock that the device keeps up for that long (equation 19)."""
+    """Compute time at the clock that the device keeps up for that long (equation 45)."""
     share = compute_s / (compute_s + coefficients["throttling_s"])
     return compute_s * (1.0 + coefficients["throttling"] * share)

@@ -1,4 +1,4 @@
-"""Work that comes in whole waves of blocks over the multiprocessors (equation 18)."""
+"""Work that comes in whole waves of blocks over the multiprocessors (equation 44)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RAGGED = Parameter("wave_quantisation", "1", start=0.6, low=0.0, high=1.0, log=F
 
 
 def waves(blocks_per_multiprocessor: Num, quantisation: float) -> Num:
-    """Waves that a grid takes, at least one (equation 18).
+    """Waves that a grid takes, at least one (equation 44).
 
     Between its exact size (``quantisation`` 0) and the next whole number (1). Monotone, unlike an efficiency of the
     last wave.

@@ -57,9 +57,7 @@ class AttentionSpec(Frozen):
     @model_validator(mode="after")
     def _heads_divide(self) -> AttentionSpec:
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(
-                f"num_heads is {self.num_heads}, expected a multiple of num_kv_heads {self.num_kv_heads}"
-            )
+            raise ValueError(f"num_heads is {self.num_heads}, expected a multiple of num_kv_heads {self.num_kv_heads}")
         return self
 
     @property

@@ -1,0 +1,51 @@
+"""Number formats: how wide their operands are, and whose peak rate bounds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodel.errors import UnknownKeyError
+
+__all__ = ["DTYPES", "DType", "Num", "dtype_of"]
+
+Num = float | NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """Operand widths of a number format.
+
+    Attributes
+    ----------
+    weight_bytes, activation_bytes
+        Bytes per element.
+    compute
+        The format whose peak rate bounds the multiplications.
+    """
+
+    weight_bytes: float
+    activation_bytes: float
+    compute: str
+
+
+# w4a16 carries one fp16 scale for 128 weights, nvfp4 one fp8 scale for 16 values.
+DTYPES = {
+    "fp32": DType(4, 4, "fp32"),
+    "bf16": DType(2, 2, "bf16"),
+    "fp16": DType(2, 2, "fp16"),
+    "fp8": DType(1, 1, "fp8"),
+    "int8": DType(1, 1, "int8"),
+    "w8a16": DType(1, 2, "bf16"),
+    "w4a16": DType(0.5 + 2 / 128, 2, "bf16"),
+    "nvfp4": DType(0.5 + 1 / 16, 0.5 + 1 / 16, "nvfp4"),
+}
+
+
+def dtype_of(name: str) -> DType:
+    """Look a number format up by its exact name."""
+    if name not in DTYPES:
+        raise UnknownKeyError("dtype", name, DTYPES)
+    return DTYPES[name]
