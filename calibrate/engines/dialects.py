@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from calibrate.engines.protocol import Request
 
-__all__ = ["Dialect", "dialect_of", "extra_fields"]
+__all__ = ["DIALECTS", "Dialect", "dialect_of", "extra_fields"]
 
 Dialect = Literal["auto", "openai", "vllm", "sglang", "llama.cpp", "transformers"]
+DIALECTS: tuple[str, ...] = get_args(Dialect)
+"""Names of all of them."""
 
 # ``owned_by`` in the list of models.
 _OWNERS: dict[str, Dialect] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp"}
