@@ -43,8 +43,9 @@ def run(
     from calibrate.progress import progress_bar
     from calibrate.run import CalibrationPlan, calibrate_device
     from costmodel import load_engine, load_hardware, load_model
-    from costmodel.files import write_atomic
+    from costmodel.files import check_writable, write_atomic
 
+    check_writable(out)
     target = open_device(device, threads=threads)
     plan = CalibrationPlan(
         models=tuple(load_model(name) for name in model or ()),

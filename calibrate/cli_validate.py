@@ -40,9 +40,11 @@ def validate(
 
     Example: costmodel validate --small build/demo/small --large build/demo/large --hardware build/demo/profile.json
     """
-    from costmodel.files import write_atomic
+    from costmodel.files import check_writable, write_atomic
     from costmodel.tables import validation_tables
 
+    if out is not None:
+        check_writable(out)
     if cases is not None:
         from costmodel.cases import check_cases, read_cases
 

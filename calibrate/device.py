@@ -170,7 +170,8 @@ class CudaDevice:
 
         Captured after a few calls on a side stream, as the torch documentation of ``torch.cuda.graph`` asks for.
         """
-        current, side = torch.cuda.current_stream(self.torch_device), torch.cuda.Stream(self.torch_device)
+        current = torch.cuda.current_stream(self.torch_device)
+        side = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
         side.wait_stream(current)
         with torch.cuda.stream(side):
             for _ in range(_CALLS_BEFORE_CAPTURE):

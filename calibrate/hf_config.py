@@ -15,7 +15,15 @@ from transformers import PreTrainedConfig, Qwen2_5_VLConfig, Qwen3VLConfig
 
 from costmodel.errors import UnknownKeyError, UnsupportedArchitectureError
 from costmodel.specs.images import SmartResize
-from costmodel.specs.model import ConnectorSpec, DecoderSpec, ModelSpec, VisionSpec
+from costmodel.specs.model import (
+    AttentionSpec,
+    ConnectorSpec,
+    DecoderSpec,
+    LayerGroup,
+    MlpSpec,
+    ModelSpec,
+    VisionSpec,
+)
 
 __all__ = ["hf_config"]
 
@@ -63,14 +71,20 @@ def hf_config(
     if len(model.decoder.layers) > 1:
         got = f"{len(model.decoder.layers)} kinds of layers"
         raise UnsupportedArchitectureError("decoder.layers", got, "equal layers")
+    if not isinstance(model.image_rule, SmartResize):
+        raise UnsupportedArchitectureError("image_rule", model.image_rule.rule, "smart_resize")
+    layer = _plain(model.decoder.layers[0], "decoder.layers.0")
+    blocks = tuple(_plain(block, f"vision.blocks.{i}") for i, block in enumerate(model.vision.blocks))
     depth = model.vision.num_layers if vision_blocks is None else vision_blocks
     layers = model.decoder.num_layers if text_layers is None else text_layers
     parts = _Parts(
         model.decoder,
         model.vision,
         model.connector,
-        vision_fields=_vision(model.vision, model.connector, model.image_rule, depth),
-        text_fields=_text(model.decoder, layers),
+        layer,
+        blocks,
+        vision_fields=_vision(model.vision, blocks[0], model.connector, model.image_rule, depth),
+        text_fields=_text(model.decoder, layer, layers),
     )
     config = _WRITERS[model.family](parts, full_attention_blocks)
     first_free = model.decoder.vocab_size - len(_SPECIAL_TOKENS)
@@ -80,19 +94,38 @@ def hf_config(
 
 
 @dataclass(frozen=True, slots=True)
+class _Plain:
+    """Layers of plain attention and a dense MLP."""
+
+    count: int
+    attention: AttentionSpec
+    intermediate_size: int
+
+
+def _plain(group: LayerGroup, path: str) -> _Plain:
+    if not isinstance(group.attention, AttentionSpec):
+        raise UnsupportedArchitectureError(f"{path}.attention.kind", group.attention.kind, "self")
+    if not isinstance(group.mlp, MlpSpec):
+        raise UnsupportedArchitectureError(f"{path}.mlp.kind", group.mlp.kind, "dense")
+    return _Plain(group.count, group.attention, group.mlp.intermediate_size)
+
+
+@dataclass(frozen=True, slots=True)
 class _Parts:
     """Parts of a model that has them all, and the config fields that every family shares."""
 
     decoder: DecoderSpec
     vision: VisionSpec
     connector: ConnectorSpec
+    layer: _Plain
+    blocks: tuple[_Plain, ...]
     vision_fields: dict[str, Any]
     text_fields: dict[str, Any]
 
 
 def _qwen3_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedConfig:
     vision, text = parts.vision_fields, parts.text_fields
-    attention = parts.decoder.layers[0].attention
+    attention = parts.layer.attention
     mergers = sum(entry.count for entry in parts.connector.projections if entry.name == "deepstack_merger")
     vision["num_position_embeddings"] = parts.vision.position_embeddings
     vision["deepstack_visual_indexes"] = _spread(mergers, vision["depth"])
@@ -106,13 +139,13 @@ def _qwen3_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedCon
 
 def _qwen2_5_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedConfig:
     vision, text = parts.vision_fields, parts.text_fields
-    attention, hidden_size = parts.decoder.layers[0].attention, parts.decoder.hidden_size
+    attention, hidden_size = parts.layer.attention, parts.decoder.hidden_size
     if attention.q_size != hidden_size:
         expected = f"num_heads · head_dim, here {attention.q_size}"
         raise UnsupportedArchitectureError("decoder.hidden_size", str(hidden_size), expected)
-    sides = {group.attention.window for group in parts.vision.blocks if group.attention.window is not None}
+    sides = {group.attention.window for group in parts.blocks if group.attention.window is not None}
     depth = vision["depth"]
-    full = sum(group.count for group in parts.vision.blocks if group.attention.window is None)
+    full = sum(group.count for group in parts.blocks if group.attention.window is None)
     kept = full * depth // parts.vision.num_layers if full_attention_blocks is None else full_attention_blocks
     vision["fullatt_block_indexes"] = _spread(kept, depth)
     for side in sides:
@@ -123,13 +156,14 @@ def _qwen2_5_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedC
     return Qwen2_5_VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=parts.decoder.tied_embeddings)
 
 
-def _vision(vision: VisionSpec, connector: ConnectorSpec, image_rule: SmartResize, depth: int) -> dict[str, Any]:
+def _vision(
+    vision: VisionSpec, block: _Plain, connector: ConnectorSpec, image_rule: SmartResize, depth: int
+) -> dict[str, Any]:
     """Fields that both vision towers have."""
-    block = vision.blocks[0]
     return {
         "depth": depth,
         "hidden_size": vision.hidden_size,
-        "intermediate_size": block.mlp.intermediate_size,
+        "intermediate_size": block.intermediate_size,
         "num_heads": block.attention.num_heads,
         "in_channels": vision.in_channels,
         "patch_size": vision.patch_size,
@@ -139,13 +173,12 @@ def _vision(vision: VisionSpec, connector: ConnectorSpec, image_rule: SmartResiz
     }
 
 
-def _text(decoder: DecoderSpec, layers: int) -> dict[str, Any]:
+def _text(decoder: DecoderSpec, layer: _Plain, layers: int) -> dict[str, Any]:
     """Fields that both decoders have."""
-    layer = decoder.layers[0]
     return {
         "vocab_size": decoder.vocab_size,
         "hidden_size": decoder.hidden_size,
-        "intermediate_size": layer.mlp.intermediate_size,
+        "intermediate_size": layer.intermediate_size,
         "num_hidden_layers": layers,
         "num_attention_heads": layer.attention.num_heads,
         "num_key_value_heads": layer.attention.num_kv_heads,

@@ -101,6 +101,7 @@ def run_cases(
             _request(case, model, output_tokens=_WARM_UP_TOKENS, seed=seed)
     started = time.monotonic()
     rng = random.Random(seed)
+    journal.append({"op": "start"})
     journal.append(anchor_row(anchors, device))
     while todo := _missing(cases, models, journal, repeats):
         rng.shuffle(todo)

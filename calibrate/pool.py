@@ -113,6 +113,7 @@ def run_pool(
     _warm_up(items, anchors, progress)
     rng = random.Random(seed + len(journal))
     started = time.monotonic()
+    journal.append({"op": "start"})
     journal.append(anchor_row(anchors, device))
     reason = "sweeps"
     for sweep in range(rule.most_sweeps):

@@ -119,7 +119,8 @@ def rebuild_priors(
     path = folder / PRIORS_FILE
     kept = json.loads(path.read_bytes())["laws"] if path.is_file() else {}
     priors, scores = learn_priors(tables, profiles)
-    laws: dict[str, Any] = {key: fit for key, fit in kept.items() if key in ("elementwise", "copy", "launch")}
+    assumed = ("elementwise", "copy", "launch", "linear_attention")
+    laws: dict[str, Any] = {key: fit for key, fit in kept.items() if key in assumed}
     laws |= {key: fit.model_dump(exclude_defaults=True) for key, fit in priors.items()}
     laws |= {key: _assumed(priors[source]) for key, source in _STANDS_FOR.items() if source in priors}
     content = {"schema_version": SCHEMA_VERSION, "laws": dict(sorted(laws.items()))}

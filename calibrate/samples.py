@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrate.telemetry import ANCHOR_NAMES, anchor_limits, is_quiet
+from calibrate.telemetry import anchor_limits, is_quiet
 
 __all__ = ["Location", "locate", "quiet_flags", "share_quiet", "trimmed_location"]
 
@@ -37,25 +37,35 @@ class Location:
 def quiet_flags(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
     """For each row in the order of writing: whether the anchors around it, and its CPU share, were undisturbed.
 
-    Anchor rows themselves are never samples. A row with no anchor after it (the writer was killed) does not count.
+    Anchor rows themselves are never samples. A row with no anchor after it, in the same run of the writer, does not
+    count: the writer was killed. Neither does one beside an anchor at which the device was throttled.
     """
-    anchors = [{name: row[name] for name in ANCHOR_NAMES} for row in rows if row.get("op") == "anchor"]
+    anchors = [row for row in rows if row.get("op") == "anchor"]
     if not anchors:
         return [False] * len(rows)
     limits = anchor_limits(anchors)
-    flags, index = [], -1
+    before, after = _neighbours(rows), _neighbours(rows[::-1])[::-1]
+    return [
+        row.get("op") != "anchor"
+        and first is not None
+        and second is not None
+        and not (first.get("throttled") or second.get("throttled"))
+        and is_quiet(first, second, limits, cpu_share=row.get("cpu_share", 1.0))
+        for row, first, second in zip(rows, before, after, strict=True)
+    ]
+
+
+def _neighbours(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | None]:
+    """The last anchor before each row; none across the start of a run."""
+    last: Mapping[str, Any] | None = None
+    found = []
     for row in rows:
+        found.append(last)
         if row.get("op") == "anchor":
-            index += 1
-            flags.append(False)
-            continue
-        inside = 0 <= index < len(anchors) - 1
-        flags.append(
-            inside
-            and not row.get("throttled", False)
-            and is_quiet(anchors[index], anchors[index + 1], limits, cpu_share=row.get("cpu_share", 1.0))
-        )
-    return flags
+            last = row
+        elif row.get("op") == "start":
+            last = None
+    return found
 
 
 def share_quiet(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -1,8 +1,8 @@
 """Which shapes to measure: spread evenly over the time that a law predicts for them.
 
-Shapes are sorted by the law's predicted log-time and cut into bins of equal count, one shape drawn from each: every
-regime (launch-bound, memory-bound, compute-bound) is seen in proportion to how often it occurs, and no regime twice
-while another is missed. From about 100 shapes on, cleverer designs were no better and took longer to run.
+Shapes are sorted by the law's predicted log-time and cut into bins of equal count. From each bin one shape is taken, at
+evenly spread arithmetic intensities. So every regime (launch-bound, memory-bound, compute-bound) is seen in proportion
+to how often it occurs, and none twice while another is missed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from costmodel.profiles import Datasheet
 __all__ = ["MAX_SAMPLES", "choose_shapes", "sample_table"]
 
 MAX_SAMPLES = 200
+_GOLDEN = 0.6180339887498949
 
 
 def choose_shapes(
@@ -46,8 +47,15 @@ def choose_shapes(
         return affordable
     order = affordable[np.argsort(predicted_s[affordable], kind="stable")]
     edges = np.linspace(0, len(order), count + 1).astype(np.intp)
-    positions = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
-    return np.sort(order[positions])
+    # Within a bin the shapes differ by what they do for each byte: an even sequence sees all kinds of them.
+    intensity = np.broadcast_to(np.asarray(op.flops / np.maximum(op.bytes, 1.0), dtype=float), predicted_s.shape)
+    shares = (np.random.default_rng(seed).random() + np.arange(count) * _GOLDEN) % 1.0
+    chosen = []
+    for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True):
+        inside = order[low:high]
+        ranked = inside[np.argsort(intensity[inside], kind="stable")]
+        chosen.append(ranked[int(share * len(ranked))])
+    return np.sort(np.array(chosen))
 
 
 def sample_table(

@@ -25,7 +25,7 @@ from costmodel import program
 from costmodel.ops import Num
 from costmodel.program import Component, Options
 from costmodel.specs.images import ImageSize
-from costmodel.specs.model import LayerGroup, ModelSpec
+from costmodel.specs.model import AttentionSpec, LayerGroup, ModelSpec
 
 __all__ = ["SliceGrid", "slice_items"]
 
@@ -182,7 +182,8 @@ class _Builder:
         if not component.name.startswith("encode.block"):
             return list(tower.deepstack_merger_list)
         full = set(getattr(tower.config, "fullatt_block_indexes", ()))
-        windowed = self._vision_group(component).attention.window is not None
+        attention = self._vision_group(component).attention
+        windowed = isinstance(attention, AttentionSpec) and attention.window is not None
         return [block for i, block in enumerate(tower.blocks) if not full or (i in full) != windowed]
 
     def _vision_group(self, component: Component) -> LayerGroup:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -66,7 +66,7 @@ def anchor_row(anchors: Anchors, device: Device) -> dict[str, Any]:
     return {"op": "anchor", **anchors.measure(), "throttled": state.throttled, "state": asdict(state)}
 
 
-def anchor_limits(anchors: Sequence[dict[str, float]]) -> dict[str, float]:
+def anchor_limits(anchors: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Slowest value of each anchor that still counts as undisturbed, in seconds."""
     return {
         name: _ANCHOR_TOLERANCE * float(np.percentile([a[name] for a in anchors], _ANCHOR_PERCENTILE))
@@ -74,7 +74,9 @@ def anchor_limits(anchors: Sequence[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def is_quiet(before: dict[str, float], after: dict[str, float], limits: dict[str, float], *, cpu_share: float) -> bool:
+def is_quiet(
+    before: Mapping[str, Any], after: Mapping[str, Any], limits: Mapping[str, float], *, cpu_share: float
+) -> bool:
     """Whether a sample between two anchors was undisturbed."""
     if cpu_share < _LEAST_CPU_SHARE:
         return False

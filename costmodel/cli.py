@@ -56,6 +56,8 @@ def predict(
     batch: Batch = 1,
     dtype: DType = "bf16",
     kv_dtype: Annotated[str | None, typer.Option(help="Number format of the KV cache.")] = None,
+    quantization: Annotated[str, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …")] = "none",
+    tp: Annotated[int, typer.Option(help="Devices that share each layer.")] = 1,
     cached_prefix: Annotated[int, typer.Option(help="Leading tokens already in the KV cache.")] = 0,
     interval: Interval = 0.9,
     output: Output = Format.TABLE,
@@ -84,6 +86,8 @@ def predict(
         workload,
         dtype=dtype,
         kv_dtype=kv_dtype,
+        quantization=quantization,
+        num_devices=tp,
         interval=interval,
     )
     emit([prediction_table(prediction)], prediction.model_dump_json(indent=1), output)

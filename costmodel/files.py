@@ -10,7 +10,7 @@ from pathlib import Path
 
 from costmodel.errors import InputError
 
-__all__ = ["existing_file", "read_bytes", "write_atomic"]
+__all__ = ["check_writable", "existing_file", "read_bytes", "write_atomic"]
 
 
 def existing_file(path: Path, *, inside: str = "") -> Path | None:
@@ -69,6 +69,19 @@ def write_atomic(path: Path, text: str) -> None:
             temporary.replace(path)
     except OSError as error:
         raise InputError(f"can't write {path}: {error.strerror}") from None
+
+
+def check_writable(path: Path) -> None:
+    """Find out before long work whether its result can be written.
+
+    Raises
+    ------
+    InputError
+        If it can't.
+    """
+    probe = path.with_name(f".{path.name}.probe")
+    write_atomic(probe, "")
+    probe.unlink()
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from __future__ import annotations
 from costmodel.ops import dtype_of
 from costmodel.program import Options
 from costmodel.specs.base import Frozen
-from costmodel.specs.model import ModelSpec
+from costmodel.specs.model import DecoderSpec, ModelSpec
 
-__all__ = ["Memory", "memory_of"]
+__all__ = ["Memory", "memory_of", "weight_bytes"]
 
 
 class Memory(Frozen):
-    """Bytes held on the device at the end of a request."""
+    """Bytes held on each device at the end of a request."""
 
     weights_bytes: float
     kv_cache_bytes: float
@@ -19,6 +19,18 @@ class Memory(Frozen):
     total_bytes: float
     capacity_bytes: float
     fits: bool
+
+
+def weight_bytes(model: ModelSpec, options: Options) -> float:
+    """Bytes of all weights on one device: layers are shared out, vision tower and connector are held by each.
+
+    Only the decoder layers take the format of a quantisation scheme; every expert of a mixture is held.
+    """
+    wide = dtype_of(options.dtype).weight_bytes
+    layers = model.decoder.layer_parameters
+    tables = model.decoder.parameters - layers
+    shared = layers * dtype_of(options.linear_dtype).weight_bytes + tables * wide
+    return shared / options.num_devices + (model.vision_parameters + model.unused_parameters) * wide
 
 
 def memory_of(
@@ -30,6 +42,7 @@ def memory_of(
     batch: int,
     options: Options,
     capacity_bytes: float,
+    cross_tokens: int = 0,
 ) -> Memory:
     """Weights, KV cache at the end of the answer, and the activations of the widest layer.
 
@@ -41,30 +54,27 @@ def memory_of(
         Tokens per request in the largest forward pass of the decoder.
     patches
         Patches of all images of one request.
+    cross_tokens
+        Vision states per request that cross-attention reads.
     """
-    dtype = dtype_of(options.dtype)
-    weights = model.parameters * dtype.weight_bytes
-    per_token = 2 * dtype_of(options.kv_dtype).activation_bytes
-    kv_cache = sum(
-        batch
-        * per_token
-        * group.attention.kv_size
-        * group.count
-        * min(context_tokens, group.attention.window or context_tokens)
+    weights = weight_bytes(model, options)
+    kv_cache = batch * sum(
+        group.count
+        * group.attention.cache_bytes(
+            context_tokens,
+            cross_tokens=cross_tokens,
+            element_bytes=dtype_of(options.kv_dtype).activation_bytes,
+            devices=options.num_devices,
+            expanded=not options.fused,
+        )
         for group in model.decoder.layers
     )
-    decoder_rows = batch * largest_pass_tokens
-    decoder_width = max(
-        3 * model.decoder.hidden_size + 2 * group.mlp.intermediate_size for group in model.decoder.layers
+    widest = max(
+        batch * largest_pass_tokens * _decoder_width(model.decoder, options.num_devices),
+        batch * patches * _vision_width(model),
     )
-    vision_width = (
-        max(3 * model.vision.hidden_size + 2 * g.mlp.intermediate_size for g in model.vision.blocks)
-        if model.vision
-        else 0
-    )
-    widest = max(decoder_rows * decoder_width, batch * patches * vision_width)
     logits = batch * model.decoder.vocab_size * 4
-    activations = widest * dtype.activation_bytes + logits
+    activations = widest * dtype_of(options.dtype).activation_bytes + logits
     total = weights + kv_cache + activations
     return Memory(
         weights_bytes=weights,
@@ -74,3 +84,14 @@ def memory_of(
         capacity_bytes=capacity_bytes,
         fits=total <= capacity_bytes,
     )
+
+
+def _decoder_width(decoder: DecoderSpec, devices: int) -> float:
+    inner = max(mlp.active_width for group in decoder.layers for mlp in group.mlps)
+    return 3 * decoder.hidden_size + 2 * inner / devices
+
+
+def _vision_width(model: ModelSpec) -> float:
+    if model.vision is None:
+        return 0
+    return max(3 * model.vision.hidden_size + 2 * group.mlp.active_width for group in model.vision.blocks)

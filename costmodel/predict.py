@@ -50,6 +50,8 @@ class Prediction(Frozen):
     hardware: str
     engine: str
     dtype: str
+    quantization: str = "none"
+    num_devices: int = 1
     interval: float
     workload: Workload
     visual_tokens: tuple[int, ...]
@@ -113,6 +115,8 @@ def predict(
     *,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
+    quantization: str = "none",
+    num_devices: int = 1,
     interval: float = 0.9,
 ) -> Prediction:
     """Predict the latency of a request.
@@ -123,24 +127,40 @@ def predict(
         Number format of weights and activations, see :data:`costmodel.ops.DTYPES`.
     kv_dtype
         Number format of the KV cache; as ``dtype`` where not given.
+    quantization
+        Scheme of the decoder layers' weights, see :data:`costmodel.program.QUANTIZATIONS`.
+    num_devices
+        Devices that share each layer (tensor parallelism).
     interval
         Probability that the intervals should hold.
 
     Raises
     ------
     WorkloadError
-        If the workload does not fit the model (images on a text-only model, a prefix longer than the prompt).
+        If the workload does not fit the model (images on a text-only model, a prefix longer than the prompt), or
+        the model's heads can't be shared out evenly.
     ProfileError
         If the device has no peak for the number format.
     UnknownKeyError
-        If the number format is unknown.
+        If the number format or the scheme is unknown.
     """
-    forecast = estimate(model, hardware, engine, workload, dtype=dtype, kv_dtype=kv_dtype)
+    forecast = estimate(
+        model,
+        hardware,
+        engine,
+        workload,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        quantization=quantization,
+        num_devices=num_devices,
+    )
     return Prediction(
         model=model.name,
         hardware=hardware.key,
         engine=engine.key,
         dtype=dtype,
+        quantization=quantization,
+        num_devices=num_devices,
         interval=interval,
         workload=workload,
         visual_tokens=tuple(layout.visual_tokens for layout in forecast.layouts),
@@ -161,12 +181,18 @@ def estimate(
     *,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
+    quantization: str = "none",
+    num_devices: int = 1,
 ) -> Forecast:
     """Estimates by stage with their sources of error; parameters and errors as :func:`predict`."""
-    hardware.datasheet.flops_per_s(dtype_of(dtype).compute)
     dtype_of(kv_dtype or dtype)
-    options = Options(dtype=dtype, kv_dtype=kv_dtype or dtype, fused=engine.fused)
-    slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype)
+    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices)
+    for name in (dtype, options.linear_dtype):
+        hardware.datasheet.flops_per_s(dtype_of(name).compute)
+    _check_devices(model, num_devices)
+    # Slices were measured on one device, with weights that are not quantised.
+    plain = num_devices == 1 and quantization == "none"
+    slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if plain else None
     pricer = Pricer(hardware, engine, slices)
     layouts = program.image_layouts(model, workload.images)
     prompt = workload.prompt_tokens + sum(i.visual_tokens + i.extra_text_tokens for i in layouts)
@@ -180,12 +206,22 @@ def estimate(
         context_tokens=prompt + workload.output_tokens,
         largest_pass_tokens=prompt - workload.cached_prefix_tokens,
         patches=sum(layout.patches for layout in layouts),
+        cross_tokens=program.cross_tokens(layouts, options),
         batch=workload.batch,
         options=options,
         capacity_bytes=hardware.datasheet.memory_bytes,
     )
     _check_limits(pricer, model, workload, prompt, memory)
     return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, bound, memory)
+
+
+def _check_devices(model: ModelSpec, num_devices: int) -> None:
+    if num_devices < 1:
+        raise WorkloadError(f"num_devices is {num_devices}, expected 1 or more")
+    for group in model.decoder.layers:
+        heads = group.attention.query_heads
+        if heads % num_devices:
+            raise WorkloadError(f"num_devices is {num_devices}, expected a divisor of the model's {heads} heads")
 
 
 def _stages(
@@ -199,13 +235,20 @@ def _stages(
     batch, cached = workload.batch, workload.cached_prefix_tokens
     preprocess = program.preprocess(workload.images * batch, layouts * batch)
     encode = program.encode(model, layouts, batch=batch, options=options)
+    cross = program.cross_tokens(layouts, options)
     prefill = program.prefill(
-        model, new_tokens=float(prompt - cached), cached_tokens=float(cached), batch=batch, options=options
+        model,
+        new_tokens=float(prompt - cached),
+        cached_tokens=float(cached),
+        batch=batch,
+        options=options,
+        cross_tokens=cross,
     )
     steps = workload.output_tokens - 1
     nodes, weights = _legendre(_DECODE_NODES)
     # Step i attends to prompt + i tokens, i = 1…steps; the sum over i as an integral of the midpoint rule.
-    decode = program.decode_step(model, context_tokens=prompt + 0.5 + steps * nodes, batch=batch, options=options)
+    context = prompt + 0.5 + steps * nodes
+    decode = program.decode_step(model, context_tokens=context, batch=batch, options=options, cross_tokens=cross)
     copied = sum(layout.resized_pixels for layout in layouts) * batch * 3 * _PIXEL_BYTES
     estimates = {
         "preprocess": pricer.preprocess(preprocess, copied),

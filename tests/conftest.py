@@ -99,6 +99,9 @@ _TINY_QWEN2_5 = {
     },
 }
 
+WRITABLE_FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+"""Families whose transformers config can be written from a spec: those that slices measure."""
+
 TINY_CONFIGS: dict[str, dict[str, Any]] = {"qwen3_vl": _TINY_QWEN3, "qwen2_5_vl": _TINY_QWEN2_5}
 TINY_IMAGE_SETTINGS = {"patch_size": 4, "merge_size": 2, "min_pixels": 64, "max_pixels": 16384}
 
@@ -112,13 +115,13 @@ def realdata() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_configs(realdata: Path) -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]:
-    """``config.json`` and ``preprocessor_config.json`` of a checkpoint, by its hub id."""
+def real_configs(realdata: Path) -> Callable[[str], tuple[dict[str, Any], dict[str, Any] | None]]:
+    """``config.json`` and, where there is one, ``preprocessor_config.json`` of a checkpoint, by its hub id."""
 
-    def read(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def read(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         stem = realdata / "configs" / name.replace("/", "--")
         config, settings = Path(f"{stem}.json"), Path(f"{stem}.preprocessor_config.json")
-        return json.loads(config.read_text()), json.loads(settings.read_text())
+        return json.loads(config.read_text()), json.loads(settings.read_text()) if settings.is_file() else None
 
     return read
 
@@ -140,10 +143,10 @@ def transformers(torch: ModuleType) -> ModuleType:
 @pytest.fixture(scope="session")
 def hf_class(transformers: ModuleType) -> Callable[[str], Any]:
     """Model class of a family."""
-    names = {
-        "qwen3_vl": "Qwen3VLForConditionalGeneration",
-        "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
-    }
+    from transformers.models.auto import modeling_auto as auto
+
+    names = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
     return lambda family: getattr(transformers, names[family])
 
 

@@ -122,6 +122,7 @@ def test_patches_equal_the_real_count_at_every_scale(family: str, processors: di
 def test_published_visual_tokens(realdata: Path) -> None:
     with (realdata / "configs" / "VISUAL_TOKENS.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["repo_id"] in preset_names()]
+    rows = [row for row in rows if load_model(row["repo_id"]).family in FAMILIES]
     assert len(rows) >= 10
     for row in rows:
         model = load_model(row["repo_id"])

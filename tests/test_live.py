@@ -106,7 +106,7 @@ def test_repeats_are_interleaved_and_in_random_order(loop: Callable[..., list[Ro
 def test_there_is_an_anchor_before_and_after_every_run(loop: Callable[..., list[Row]], tmp_path: Path) -> None:
     loop(tmp_path / "runs.jsonl")
     kinds = [row["op"] for row in read_journal(tmp_path / "runs.jsonl")[1]]
-    assert kinds == ["anchor"] + ["run", "anchor"] * 30
+    assert kinds == ["start", "anchor"] + ["run", "anchor"] * 30
 
 
 def test_nothing_is_added_when_all_is_done(loop: Callable[..., list[Row]], tmp_path: Path) -> None:

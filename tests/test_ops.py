@@ -88,9 +88,7 @@ def test_generation_pairs_counted_one_by_one(kv_len: int, window: int | None, he
 )
 def test_chunks_of_a_prefill_sum_to_the_whole(cuts: list[int], window: int | None) -> None:
     ends = np.cumsum(cuts)
-    chunks = [
-        _context(q_len=cut, kv_len=int(end), window=window) for cut, end in zip(cuts, ends, strict=True)
-    ]
+    chunks = [_context(q_len=cut, kv_len=int(end), window=window) for cut, end in zip(cuts, ends, strict=True)]
     whole = _context(q_len=int(ends[-1]), kv_len=int(ends[-1]), window=window)
     assert sum(chunk.flops for chunk in chunks) == whole.flops
 
@@ -177,6 +175,34 @@ def test_experts_in_use_by_drawing_lots() -> None:
     assert op.bytes == pytest.approx(op.weight_bytes + moved)
 
 
+def test_gated_delta_rule_by_brute_force() -> None:
+    """The products of one chunk of one head, one by one (the counter does not see the triangular solve)."""
+    chunk, key, value = 64, 16, 24
+    square = Gemm("x", chunk, chunk, key, "fp32").flops  # keys with keys, queries with keys
+    read = Gemm("x", chunk, value, key, "fp32").flops  # keys, queries with the state; keys with the new values
+    mixed = Gemm("x", chunk, value, chunk, "fp32").flops
+    one = ops.LinearAttention("x", 1, chunk, 1, 1, key, value, "fp32")
+    assert one.dense_flops == 2 * square + 3 * read + mixed
+    assert one.flops == one.dense_flops + chunk * chunk * (key + value)
+    assert dataclasses.replace(one, q_len=65).dense_flops == 2 * one.dense_flops
+    step = ops.LinearAttention("x", 5, 1, 8, 4, key, value, "bf16", chunk=1)
+    assert step.state_bytes == 2 * _nbytes("fp32", 5, 8, key, value)
+    assert step.bytes == step.state_bytes + 2 * _nbytes("bf16", 5, 4, key) + 2 * _nbytes("bf16", 5, 8, value)
+
+
+def test_cross_attention_sees_everything_and_writes_nothing() -> None:
+    op = _context(causal=False, q_len=5, kv_len=9)
+    assert op.flops == op.dense_flops
+    assert op.kv_written_bytes == 0
+    step = _generation()
+    assert step.bytes - dataclasses.replace(step, writes=False).bytes == step.kv_bytes / step.kv_len
+
+
+def test_a_latent_cache_is_read_once_for_keys_and_values() -> None:
+    op = _generation(num_kv_heads=1, head_dim=544, cached_per_token=576)
+    assert op.kv_bytes == _nbytes("fp16", int(op.batch), int(op.kv_len), 576)
+
+
 EXAMPLES: dict[str, Op] = {
     "gemm": Gemm("x", 5, 7, 3, "fp16"),
     "attention_context": _context(window=4),
@@ -188,12 +214,13 @@ EXAMPLES: dict[str, Op] = {
     "all_gather": AllGather("x", 100, 4),
     "moe": MoeExperts("x", 12, 32, 24, 16, 2, "bf16"),
     "launch": ops.Launch("x", 2.0),
+    "linear_attention": ops.LinearAttention("x", 3, 70, 8, 4, 16, 24, "bf16"),
 }
 
 
 def _operators() -> list[Any]:
     classes = [value for _, value in inspect.getmembers(ops, inspect.isclass) if hasattr(value, "kind")]
-    return [cls for cls in classes if cls.__module__.startswith("costmodel.")]
+    return [cls for cls in classes if cls.__module__.startswith(f"{ops.__name__}.")]
 
 
 def test_every_operator_is_tested_here() -> None:
@@ -239,8 +266,9 @@ def test_dtype_is_looked_up_by_its_exact_name() -> None:
 @pytest.mark.parametrize("name", sorted(DTYPES))
 def test_widths_are_those_of_the_name(name: str) -> None:
     dtype = DTYPES[name]
-    bits = int("".join(letter for letter in name.split("a")[0] if letter.isdigit()))
-    assert bits / 8 <= dtype.weight_bytes <= bits / 8 + 1 / 16
+    digits = name.split("q")[1][0] if name.startswith("gguf") else name.split("a")[0]
+    bits = int("".join(letter for letter in digits if letter.isdigit()))
+    assert bits / 8 <= dtype.weight_bytes <= bits / 8 + 1 / 12
     assert dtype.weight_bytes <= dtype.activation_bytes
     assert dtype.compute in DTYPES
 

@@ -178,7 +178,7 @@ def test_an_anchor_every_quarter_of_a_second(machine: Callable[..., Machine], tm
     made = machine()
     rule = StoppingRule(most_sweeps=1, least_s=0.1, most_s=1e6)
     _, rows = _run(tmp_path / "j.jsonl", [made.item(f"{i}", 0.1) for i in range(12)], rule)
-    kinds = "".join("A" if row["op"] == "anchor" else "." for row in rows if row["op"] != "stop")
+    kinds = "".join("A" if row["op"] == "anchor" else "." for row in rows if row["op"] not in ("start", "stop"))
     assert kinds == "A...A...A...A...AA"
 
 

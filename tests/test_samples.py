@@ -59,9 +59,18 @@ def test_the_usual_is_the_20th_percentile_not_the_best() -> None:
     assert all(_quiet(rows))
 
 
-@pytest.mark.parametrize("fields", [{"cpu_share": 0.9}, {"throttled": True}], ids=["preempted", "throttled"])
-def test_a_sample_can_be_disturbed_by_itself(fields: Row) -> None:
-    assert _quiet([_anchor(), _sample(**fields), _sample(), _anchor()]) == [False, True]
+def test_a_sample_can_be_disturbed_by_itself() -> None:
+    assert _quiet([_anchor(), _sample(cpu_share=0.9), _sample(), _anchor()]) == [False, True]
+
+
+def test_samples_beside_a_throttled_anchor_do_not_count() -> None:
+    rows = [_anchor(), _sample(), {**_anchor(), "throttled": True}, _sample(), _anchor(), _sample(), _anchor()]
+    assert _quiet(rows) == [False, False, True]
+
+
+def test_the_anchors_of_another_run_do_not_count() -> None:
+    rows = [_anchor(), _sample(), {"op": "start"}, _anchor(), _sample(), _anchor()]
+    assert _quiet(rows) == [False, True]
 
 
 def test_samples_without_an_anchor_after_them_do_not_count() -> None:

@@ -23,7 +23,7 @@ from calibrate.device import TORCH_DTYPES, Device, Mark
 from calibrate.hf_config import hf_config
 from calibrate.random_weights import fill_weights
 from costmodel.errors import DeviceError
-from costmodel.specs.images import ImageSize
+from costmodel.specs.images import ImageSize, SmartResize
 from costmodel.specs.model import ModelSpec
 
 __all__ = ["LocalModel", "RunTimes", "random_image"]
@@ -133,8 +133,8 @@ class LocalModel:
         vision_blocks: int | None = None,
         full_attention_blocks: int | None = None,
     ) -> None:
-        if spec.image_rule is None:
-            raise DeviceError(f"{spec.name}: only models with a vision tower can be run so far")
+        if not isinstance(spec.image_rule, SmartResize):
+            raise DeviceError(f"{spec.name}: only models with a vision tower of the Qwen-VL families can be run so far")
         if dtype not in TORCH_DTYPES:
             raise DeviceError(f"dtype {dtype!r}: expected one of {', '.join(TORCH_DTYPES)}")
         self.spec, self.device, self.dtype = spec, device, dtype

@@ -12,14 +12,56 @@ from typing import Any
 from pydantic import ValidationError
 
 from costmodel.errors import ConfigError, UnsupportedArchitectureError
-from costmodel.families import qwen2_5_vl, qwen3_vl
+from costmodel.families import (
+    gemma3,
+    gemma4,
+    glm4v,
+    internvl,
+    kimi_vl,
+    llama4,
+    llava,
+    llava_next,
+    minicpmv,
+    mistral3,
+    mllama,
+    molmo,
+    paligemma,
+    phi4_multimodal,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3_5,
+    qwen3_vl,
+    smolvlm,
+    text_only,
+)
 from costmodel.families.reader import ConfigReader
 from costmodel.specs.base import first_problem
 from costmodel.specs.model import ModelSpec
 
 __all__ = ["read_config", "supported_model_types"]
 
-_MODULES = (qwen2_5_vl, qwen3_vl)
+_MODULES = (
+    gemma3,
+    gemma4,
+    glm4v,
+    internvl,
+    kimi_vl,
+    llama4,
+    llava,
+    llava_next,
+    minicpmv,
+    mistral3,
+    mllama,
+    molmo,
+    paligemma,
+    phi4_multimodal,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3_5,
+    qwen3_vl,
+    smolvlm,
+    text_only,
+)
 _READERS: dict[str, Callable[..., ModelSpec]] = {
     model_type: module.read for module in _MODULES for model_type in module.MODEL_TYPES
 }

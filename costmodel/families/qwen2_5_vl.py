@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from costmodel.errors import ConfigError
-from costmodel.families.qwen_images import check_equal, read_merge_size, read_smart_resize
+from costmodel.families.decoders import layer_count, read_decoder
 from costmodel.families.reader import ConfigReader
+from costmodel.image_rules.settings import check_equal
+from costmodel.image_rules.smart_resize import read_merge_size, read_smart_resize
 from costmodel.specs.model import (
     AttentionSpec,
     ConnectorSpec,
-    DecoderSpec,
     LayerGroup,
     LinearSpec,
     MlpSpec,
@@ -27,7 +28,8 @@ _MIN_PIXELS, _MAX_PIXELS = 3_136, 12_845_056
 
 def read(config: ConfigReader, image_settings: ConfigReader | None, *, name: str, source: str) -> ModelSpec:
     """Read a Qwen2.5-VL config: decoder fields at the top (older) or under ``text_config`` (newer files)."""
-    vision, decoder = config.child("vision_config"), _decoder(config)
+    vision = config.child("vision_config")
+    decoder = read_decoder(config.child_or_self("text_config"), kind="qwen2_vl_text", whole=config)
     check_equal(vision, "out_hidden_size", decoder.hidden_size, why="the hidden_size of the decoder")
     return ModelSpec(
         name=name,
@@ -43,7 +45,7 @@ def read(config: ConfigReader, image_settings: ConfigReader | None, *, name: str
 def _vision(vision: ConfigReader) -> VisionSpec:
     hidden_size, num_heads = vision.integer("hidden_size"), vision.integer("num_heads")
     head_dim = vision.quotient("hidden_size", "num_heads")
-    depth, patch_size = vision.integer("depth"), vision.integer("patch_size")
+    depth, patch_size = layer_count(vision, "depth"), vision.integer("patch_size")
     token_size = patch_size * read_merge_size(vision)
     full = {index for index in vision.integers("fullatt_block_indexes") if index < depth}
     window_size = vision.integer("window_size")
@@ -81,8 +83,7 @@ def _vision(vision: ConfigReader) -> VisionSpec:
 
 def _connector(vision: ConfigReader) -> ConnectorSpec:
     hidden_size = vision.integer("hidden_size")
-    patches_per_token = read_merge_size(vision) ** 2
-    merged = hidden_size * patches_per_token
+    merged = hidden_size * read_merge_size(vision) ** 2
     merger = ProjectionSpec(
         name="merger",
         count=1,
@@ -93,43 +94,4 @@ def _connector(vision: ConfigReader) -> ConnectorSpec:
             LinearSpec(in_features=merged, out_features=vision.integer("out_hidden_size"), bias=True),
         ),
     )
-    return ConnectorSpec(patches_per_token=patches_per_token, projections=(merger,))
-
-
-def _decoder(config: ConfigReader) -> DecoderSpec:
-    text = config.child_or_self("text_config")
-    text.quotient("num_attention_heads", "num_key_value_heads")
-    head_dim = text.quotient("hidden_size", "num_attention_heads")
-
-    def layers(count: int, window: int | None) -> LayerGroup:
-        return LayerGroup(
-            count=count,
-            attention=AttentionSpec(
-                num_heads=text.integer("num_attention_heads"),
-                num_kv_heads=text.integer("num_key_value_heads"),
-                head_dim=head_dim,
-                qkv_bias=True,
-                output_bias=False,
-                window=window,
-            ),
-            mlp=MlpSpec(intermediate_size=text.integer("intermediate_size"), gated=True, bias=False),
-            norm="rms_norm",
-        )
-
-    return DecoderSpec(
-        hidden_size=text.integer("hidden_size"),
-        vocab_size=text.integer("vocab_size"),
-        tied_embeddings=config.boolean("tie_word_embeddings", default=False),
-        final_norm="rms_norm",
-        layers=tuple(layers(count, window) for count, window in _layer_counts(text) if count),
-        max_context_tokens=text.integer("max_position_embeddings"),
-    )
-
-
-def _layer_counts(text: ConfigReader) -> tuple[tuple[int, int | None], ...]:
-    """Count the layers that see everything, then those with a sliding window (no published size has any)."""
-    layers = text.integer("num_hidden_layers")
-    if not text.boolean("use_sliding_window", default=False) or not text.has("sliding_window"):
-        return ((layers, None),)
-    full = min(text.integer("max_window_layers", lowest=0), layers)
-    return (full, None), (layers - full, text.integer("sliding_window"))
+    return ConnectorSpec(projections=(merger,))

@@ -36,6 +36,10 @@ class ConfigReader:
         """Whether the field is there and not null."""
         return self._data.get(key) is not None
 
+    def holds(self, key: str, *kinds: type) -> bool:
+        """Whether the field's value is of one of these types."""
+        return isinstance(self._data.get(key), kinds)
+
     def child(self, key: str) -> ConfigReader:
         """The mapping under ``key``.
 
@@ -52,6 +56,11 @@ class ConfigReader:
     def child_or_self(self, key: str) -> ConfigReader:
         """The mapping under ``key``; this one where an older config keeps the fields at its top."""
         return self.child(key) if self.has(key) else self
+
+    def filled(self, defaults: Mapping[str, Any]) -> ConfigReader:
+        """The same mapping, with values of the published config class for fields that are absent or null."""
+        given = {key: value for key, value in self._data.items() if value is not None}
+        return ConfigReader({**defaults, **given}, self.path)
 
     def integer(self, key: str, *, default: int | None = None, lowest: int = 1, highest: int = _LARGEST_INT) -> int:
         """An integer from ``lowest`` to ``highest``."""
@@ -76,6 +85,15 @@ class ConfigReader:
             raise ConfigError(self.path_of(key), _describe(value), "true or false")
         return value
 
+    def number(self, key: str, *, default: float | None = None, lowest: float, highest: float) -> float:
+        """A number from ``lowest`` to ``highest``."""
+        value = self._value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(self.path_of(key), _describe(value), "a number")
+        if not lowest <= value <= highest:
+            raise ConfigError(self.path_of(key), _describe(value), f"a number from {lowest:g} to {highest:g}")
+        return float(value)
+
     def text(self, key: str) -> str:
         """A string."""
         value = self._value(key, None)
@@ -90,6 +108,38 @@ class ConfigReader:
             raise ConfigError(self.path_of(key), _describe(value), "a list of integers")
         items = ConfigReader({str(i): item for i, item in enumerate(value)}, self.path_of(key))
         return tuple(items.integer(str(i), lowest=lowest) for i in range(len(value)))
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings."""
+        value = self._value(key, None)
+        if not isinstance(value, list):
+            raise ConfigError(self.path_of(key), _describe(value), "a list of strings")
+        items = ConfigReader({str(i): item for i, item in enumerate(value)}, self.path_of(key))
+        return tuple(items.text(str(i)) for i in range(len(value)))
+
+    def one_of(self, key: str, choices: tuple[str, ...], *, default: str | None = None) -> str:
+        """One of a few strings."""
+        value = self._value(key, default)
+        if value not in choices:
+            raise ConfigError(self.path_of(key), _describe(value), f"one of {', '.join(choices)}")
+        return str(value)
+
+    def pairs(self, key: str, *, lowest: int = 1, highest: int = _LARGEST_INT) -> tuple[tuple[int, int], ...]:
+        """A list of pairs of integers from ``lowest`` to ``highest``."""
+        value = self._value(key, None)
+        if not isinstance(value, list):
+            raise ConfigError(self.path_of(key), _describe(value), "a list of pairs of integers")
+        items = ConfigReader({str(i): item for i, item in enumerate(value)}, self.path_of(key))
+        return tuple(items.pair(str(i), lowest=lowest, highest=highest) for i in range(len(value)))
+
+    def pair(self, key: str, *, lowest: int = 1, highest: int = _LARGEST_INT) -> tuple[int, int]:
+        """A list of two integers from ``lowest`` to ``highest``."""
+        value = self._value(key, None)
+        if not isinstance(value, list) or len(value) != 2:
+            raise ConfigError(self.path_of(key), _describe(value), "a list of two integers")
+        items = ConfigReader({str(i): item for i, item in enumerate(value)}, self.path_of(key))
+        first, second = (items.integer(str(i), lowest=lowest, highest=highest) for i in range(2))
+        return first, second
 
     def _value(self, key: str, default: Any) -> Any:
         value = self._data.get(key)

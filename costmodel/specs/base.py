@@ -39,4 +39,4 @@ def first_problem(error: ValidationError) -> tuple[str, str, str]:
     where = ".".join(str(part) for part in first["loc"])
     if not where.isprintable() or len(where) > 120:
         where = repr(where[:120])
-    return where, repr(first.get("input"))[:60], first["msg"]
+    return where, repr(first.get("input"))[:60], first["msg"][:160]

@@ -1,4 +1,4 @@
-"""Number formats: how wide their operands are, and whose peak rate bounds them."""
+"""Number formats, and the type of a size."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from costmodel.errors import UnknownKeyError
 
 __all__ = ["DTYPES", "DType", "Num", "dtype_of"]
+
 
 Num = float | NDArray[np.float64]
 
@@ -31,6 +32,17 @@ class DType:
     compute: str
 
 
+# Blocks of llama.cpp formats: bytes of a block over the weights in it (the mixed _m types: of their largest matrices).
+_GGUF_BYTES = {
+    "q4_0": 18 / 32,
+    "q4_k": 144 / 256,
+    "q5_0": 22 / 32,
+    "q5_k": 176 / 256,
+    "q6_k": 210 / 256,
+    "q8_0": 34 / 32,
+    "iq4_xs": 136 / 256,
+}
+
 # w4a16 carries one fp16 scale for 128 weights, nvfp4 one fp8 scale for 16 values.
 DTYPES = {
     "fp32": DType(4, 4, "fp32"),
@@ -41,6 +53,7 @@ DTYPES = {
     "w8a16": DType(1, 2, "bf16"),
     "w4a16": DType(0.5 + 2 / 128, 2, "bf16"),
     "nvfp4": DType(0.5 + 1 / 16, 0.5 + 1 / 16, "nvfp4"),
+    **{f"gguf-{name}": DType(size, 2, "fp16") for name, size in _GGUF_BYTES.items()},
 }
 
 

@@ -1,4 +1,4 @@
-"""The operator of a mixture of experts: what its grouped GEMMs compute and move."""
+"""Mixture of experts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from costmodel.dtypes import Num, dtype_of
+from costmodel.ops.formats import Num, dtype_of
 
 __all__ = ["MoeExperts"]
 

@@ -1,0 +1,109 @@
+"""Prefill and decode steps of the language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from costmodel.ops import AllGather, AllReduce, Elementwise, Gemm, Num, Op, dtype_of
+from costmodel.program.attention import Pass, attention_ops
+from costmodel.program.layers import attention_flops, group_suffix, kv_bytes, layer_ops, matrix_flops
+from costmodel.program.rows import Rows, elementwise
+from costmodel.program.stages import Component, Options, Stage
+from costmodel.specs.model import DecoderSpec, LayerGroup, ModelSpec
+
+__all__ = ["decode_step", "prefill"]
+
+
+def prefill(
+    model: ModelSpec,
+    *,
+    new_tokens: Num,
+    cached_tokens: Num,
+    batch: int,
+    options: Options,
+    cross_tokens: int = 0,
+    first_chunk: bool = True,
+) -> Stage:
+    """The decoder reads ``new_tokens`` per request on top of ``cached_tokens``, and makes the first output token.
+
+    Parameters
+    ----------
+    cross_tokens
+        Vision states a request, where the model reads them by cross-attention.
+    first_chunk
+        Whether their keys and values are made now.
+    """
+    run = Pass(
+        batch=batch,
+        new_tokens=new_tokens,
+        context_tokens=cached_tokens + new_tokens,
+        cross_tokens=cross_tokens,
+        new_cross_tokens=cross_tokens if first_chunk else 0,
+        generating=False,
+        options=options,
+    )
+    shell = _shell(model.decoder, run, "prefill", {"requests": 1.0, "tokens": batch * new_tokens})
+    return Stage("prefill", (shell, *_layers(model.decoder, run, "prefill"), _head(model, batch, options)))
+
+
+def decode_step(model: ModelSpec, *, context_tokens: Num, batch: int, options: Options, cross_tokens: int = 0) -> Stage:
+    """One step: one new token a request, attending to ``context_tokens`` including itself."""
+    run = Pass(
+        batch=batch,
+        new_tokens=1.0,
+        context_tokens=context_tokens,
+        cross_tokens=cross_tokens,
+        new_cross_tokens=0,
+        generating=True,
+        options=options,
+    )
+    shell = _shell(model.decoder, run, "decode", {"requests": 1.0, "context_tokens": context_tokens})
+    return Stage("decode", (shell, *_layers(model.decoder, run, "decode"), _head(model, batch, options)))
+
+
+def _layers(decoder: DecoderSpec, run: Pass, phase: str) -> list[Component]:
+    """A component for each group; layers of cross-attention are skipped where there is no image."""
+    groups = [g for g in decoder.layers if g.attention.kind != "cross" or run.cross_tokens]
+    return [_layer(decoder, group, run, phase) for group in groups]
+
+
+def _layer(decoder: DecoderSpec, group: LayerGroup, run: Pass, phase: str) -> Component:
+    options = run.options
+    rows = Rows(run.batch * run.new_tokens, decoder.hidden_size, options.linear_dtype, options, options.num_devices)
+    ops = layer_ops(group, rows, attention_ops(group.attention, group.norm, rows, run))
+    features: dict[str, Num] = {"layers": 1.0, "gemm_flops": matrix_flops(ops)}
+    feature, of = _PHASE_FEATURES[phase]
+    features[feature] = of(ops)
+    return Component(f"{phase}.decoder_layer{group_suffix(decoder.layers, group)}", group.count, ops, features)
+
+
+_PHASE_FEATURES: dict[str, tuple[str, Callable[[tuple[Op, ...]], Num]]] = {
+    "prefill": ("attention_flops", attention_flops),
+    "decode": ("kv_bytes", kv_bytes),
+}
+
+
+def _shell(decoder: DecoderSpec, run: Pass, phase: str, features: dict[str, Num]) -> Component:
+    """Token table, and the inputs of the layers where they have their own."""
+    rows, options = run.batch * run.new_tokens, run.options
+    ops: list[Op] = [Elementwise("embedding", rows * decoder.hidden_size, options.dtype)]
+    if options.num_devices > 1:
+        size = rows * decoder.hidden_size * dtype_of(options.dtype).activation_bytes
+        ops.append(AllReduce("embedding_sum", size, options.num_devices, options.dtype))
+    if width := decoder.layer_input_size:
+        ops.append(Elementwise("layer_input_table", rows * width, options.dtype))
+        ops.append(Gemm("layer_input_map", rows, width, decoder.hidden_size, options.dtype))
+    return Component(f"{phase}.shell", 1, tuple(ops), features)
+
+
+def _head(model: ModelSpec, batch: int, options: Options) -> Component:
+    """Final norm and the map to the vocabulary, for the last token of each request only; a tied head is read too."""
+    decoder, devices = model.decoder, options.num_devices
+    ops: list[Op] = [
+        elementwise("final_norm", decoder.final_norm, float(batch * decoder.hidden_size), options),
+        Gemm("lm_head", float(batch), decoder.vocab_size / devices, decoder.hidden_size, options.dtype),
+    ]
+    if devices > 1:
+        size = batch * decoder.vocab_size * dtype_of(options.dtype).activation_bytes
+        ops.append(AllGather("logits", size, devices, options.dtype))
+    return Component("head", 1, tuple(ops), {"rows": float(batch)})
