@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from costmodel.errors import InputError
+from costmodel.files import check_writable
 from costmodel.render import Format, Table, emit, note
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def engine(
         raise InputError("expected either --cases or --endpoint")
     if hold_out not in _HOLD_OUTS:
         raise InputError(f"--hold-out is {hold_out!r}, expected one of {', '.join(_HOLD_OUTS)}")
+    check_writable(out)
     if endpoint is None:
         _from_tables(cases or [], start, hardware, cast("HoldOut", hold_out), out=out, output=output)
         return

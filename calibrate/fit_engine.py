@@ -26,9 +26,10 @@ __all__ = ["TERMS", "EngineFit", "HoldOut", "Score", "Term", "fit_engine"]
 Vector = NDArray[np.float64]
 HoldOut = Literal["shapes", "hardware", "model"]
 
-# Where the data can't tell two terms apart, the earlier one is fitted and the later one kept as it was.
 TERMS = ("step_s", "megapixel_s", "image_s", "request_s")
-# Share of a term's column that the terms before it must leave unexplained for it to be fitted.
+"""Host terms that a prediction is linear in."""
+
+# Share of a term's column that the terms taken before it must leave unexplained for it to be fitted.
 _LEAST_NEW = 1e-3
 _NEARLY_ONE = 0.95
 _LEAST_GROUPS = 3
@@ -181,7 +182,8 @@ def _solve(rows: Sequence[_Row], start: EngineProfile) -> _Solution:
     measured = np.array([row.measured_s for row in rows])
     design = np.array([row.slopes for row in rows]) / measured[:, None]
     values = np.array([getattr(start, name).value for name in TERMS], dtype=np.float64)
-    active = _told_apart(design)
+    known = np.array([getattr(start, name).stderr for name in TERMS])
+    active = _told_apart(design, known)
     kept = [index for index in range(len(TERMS)) if index not in active]
     target = 1 - np.array([row.base_s for row in rows]) / measured - design[:, kept] @ values[kept]
     if not active:
@@ -196,15 +198,16 @@ def _solve(rows: Sequence[_Row], start: EngineProfile) -> _Solution:
     return _Solution(values, active, np.asarray(covariance, dtype=np.float64))
 
 
-def _told_apart(design: Vector) -> tuple[int, ...]:
-    """Terms whose column is more than a mixture of those before it."""
+def _told_apart(design: Vector, known: Vector) -> tuple[int, ...]:
+    """Terms whose column is more than a mixture of others; where that leaves a choice, those known least so far."""
+    lengths = np.linalg.norm(design, axis=0)
     basis: list[Vector] = []
     active: list[int] = []
-    for index, column in enumerate(design.T):
-        length = float(np.linalg.norm(column))
+    for index in np.argsort(-lengths * known, kind="stable").tolist():
+        column = design[:, index]
         rest = column - sum((axis * float(axis @ column) for axis in basis), start=np.zeros(len(column)))
         left = float(np.linalg.norm(rest))
-        if length > 0 and left > _LEAST_NEW * length and len(active) < len(column):
+        if lengths[index] > 0 and left > _LEAST_NEW * lengths[index] and len(active) < len(column):
             basis.append(rest / left)
             active.append(index)
     return tuple(active)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import made_profiles as made
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from calibrate.fit_engine import TERMS, EngineFit, fit_engine
 from costmodel.cases import Case, case_latency
-from costmodel.errors import FitError
+from costmodel.errors import FitError, InputError
 from costmodel.profiles import EngineProfile, load_engine, load_hardware
 from costmodel.specs.images import ImageSize
 from costmodel.specs.workload import Workload
@@ -127,6 +130,21 @@ def test_one_image_a_request_is_not_told_from_the_request() -> None:
     assert found["megapixel_s"].coefficient.value == pytest.approx(TRUE["megapixel_s"])
 
 
+def test_what_was_known_least_is_fitted_where_there_is_a_choice() -> None:
+    """With one answer length for all, a step and a request cost the same: the surer of the two is kept."""
+    cases = [case(i, images, 64, 128) for i, images in enumerate([(), *((size,) for size in SIZES)])]
+    sure = made.coefficient(TRUE["step_s"], 1e-6)
+    start = engine(**TRUE).model_copy(update={"step_s": sure, "request_s": made.coefficient(9.0, 9.0)})
+    found = {term.name: term for term in fit_engine(cases, start).terms}
+    assert found["request_s"].coefficient.value == pytest.approx(TRUE["request_s"])
+    assert found["step_s"].coefficient == sure
+
+    vague = start.model_copy(update={"step_s": made.coefficient(0.5, 0.5), "request_s": made.coefficient(0.031, 1e-6)})
+    found = {term.name: term for term in fit_engine(cases, vague).terms}
+    assert found["step_s"].coefficient.value == pytest.approx(TRUE["step_s"])
+    assert not found["request_s"].fitted
+
+
 def test_nearly_the_same_is_said_to_be_hard_to_tell() -> None:
     cases = [case(i, (), 64, output, noise=0.01) for i, output in enumerate((100, 101, 102, 103))]
     notes = [term.note for term in fit_engine(cases, load_engine("vllm-0.7.2")).terms]
@@ -156,3 +174,29 @@ def test_runs_that_cannot_be_predicted_are_left_out_and_listed() -> None:
 
 def test_terms_are_fields_of_the_profile() -> None:
     assert set(TERMS) <= set(EngineProfile.model_fields)
+
+
+BAD_COMMANDS = {
+    "neither": ([], "expected either --cases or --endpoint"),
+    "both": (["--cases", "x.csv", "--endpoint", "http://h"], "expected either --cases or --endpoint"),
+    "hold-out": (["--cases", "x.csv", "--hold-out", "tuesdays"], "--hold-out is 'tuesdays'"),
+    "no table": (["--cases", "absent.csv"], "absent.csv: can't be read"),
+    "no model": (["--endpoint", "http://h"], "needs --model and --hardware"),
+    "dialect": (
+        ["--endpoint", "http://h", "--model", "m", "--hardware", "h", "--dialect", "klingon"],
+        "--dialect is 'klingon', expected one of auto, openai",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(BAD_COMMANDS))
+def test_commands_that_cannot_be(kind: str, tmp_path: Path) -> None:
+    from calibrate.cli_engine import register
+
+    arguments, words = BAD_COMMANDS[kind]
+    app = typer.Typer()
+    register(app)
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "e.json")])
+    assert isinstance(done.exception, InputError)
+    assert words in str(done.exception)
+    assert not (tmp_path / "e.json").exists()
