@@ -14,6 +14,7 @@ from costmodel.render import Format, Table, emit, note
 if TYPE_CHECKING:
     from calibrate.engines.dialects import Dialect
     from calibrate.fit_engine import EngineFit, HoldOut
+    from costmodel.cases import Case
 
 __all__ = ["engine", "engine_tables", "register"]
 
@@ -26,6 +27,9 @@ def engine(
     endpoint: Annotated[str | None, typer.Option(help="Live: address of an OpenAI-compatible server.")] = None,
     start: Annotated[str, typer.Option("--engine", help="Engine to start from, which keeps what isn't fitted.")] = "",
     hardware: Annotated[str | None, typer.Option(help="Device of the runs; a table names its own.")] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="Tables: only the runs quantised so, for example none.")
+    ] = None,
     hold_out: Annotated[
         str, typer.Option(help="Left out in turn for the check: shapes, hardware or model.")
     ] = "shapes",
@@ -55,7 +59,8 @@ def engine(
         raise InputError(f"--hold-out is {hold_out!r}, expected one of {', '.join(_HOLD_OUTS)}")
     check_writable(out)
     if endpoint is None:
-        _from_tables(cases or [], start, hardware, cast("HoldOut", hold_out), out=out, output=output)
+        rows = _cases(cases or [], quantization)
+        _from_cases(rows, start, hardware, cast("HoldOut", hold_out), out=out, output=output)
         return
     if not model or not hardware:
         raise InputError("--endpoint needs --model and --hardware: what is served, and on what")
@@ -81,15 +86,24 @@ def engine(
     note(f"profile: {out}")
 
 
-def _from_tables(
-    paths: list[Path], start: str, hardware: str | None, hold_out: HoldOut, *, out: Path, output: Format
+def _cases(paths: list[Path], quantization: str | None) -> list[Case]:
+    from costmodel.cases import read_cases
+
+    rows = [case for path in paths for case in read_cases(path)]
+    chosen = [case for case in rows if quantization in (None, case.quantization)]
+    if not chosen:
+        found = ", ".join(sorted({case.quantization for case in rows})) or "no runs"
+        raise InputError(f"no run is quantised as {quantization!r}; the tables have {found}")
+    return chosen
+
+
+def _from_cases(
+    rows: list[Case], start: str, hardware: str | None, hold_out: HoldOut, *, out: Path, output: Format
 ) -> None:
     from calibrate.fit_engine import fit_engine
     from costmodel import load_engine
-    from costmodel.cases import read_cases
     from costmodel.files import write_atomic
 
-    rows = [case for path in paths for case in read_cases(path)]
     names = sorted({case.engine for case in rows})
     if not start and len(names) != 1:
         raise InputError(f"the runs are of {len(names)} engines ({', '.join(names)}); name one with --engine")

@@ -70,18 +70,8 @@ def validate(
     elif small and large and hardware:
         from calibrate.live import LivePlan
 
-        plan = LivePlan(
-            small=small,
-            large=large,
-            hardware=hardware,
-            engine=engine or "hf-eager",
-            dtype=dtype or "",
-            requests=requests,
-            repeats=repeats,
-            budget_s=budget_s,
-            seed=seed,
-            interval=interval,
-        )
+        names = (small, large, hardware, engine or "hf-eager", dtype or "")
+        plan = LivePlan(*names, requests, repeats, budget_s, seed, interval)
         result = _run_live(plan, device, threads, runs)
     else:
         raise InputError("expected --cases, or --results, or all of --small, --large and --hardware")

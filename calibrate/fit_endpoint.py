@@ -14,7 +14,7 @@ import numpy as np
 
 from calibrate.endpoint_runs import MeasuredCase
 from calibrate.fit_slices import Point, fit_component
-from calibrate.samples import Location
+from calibrate.samples import Location, trimmed_location
 from costmodel import program
 from costmodel.errors import FitError
 from costmodel.predict import predict
@@ -96,11 +96,8 @@ def _sizes(case: MeasuredCase, model: ModelSpec, options: Options) -> _Sizes:
 
 
 def _location(times_s: Sequence[float], steps: int) -> Location:
-    """Median of the repeats, per step."""
-    values = np.array(times_s) / steps
-    middle = float(np.median(values))
-    spread = float(np.subtract(*np.percentile(values, [75, 25]))) / 1.349
-    return Location(middle, 1.2533 * spread / len(values) ** 0.5, len(values))
+    """Trimmed mean of the repeats, per step: what the check compares with, for the noise is one-sided."""
+    return trimmed_location(time_s / steps for time_s in times_s)
 
 
 def _kind(component: Component, carriers: Mapping[str, tuple[str, ...]]) -> str | None:

@@ -172,17 +172,19 @@ def case_latency(case: Case, hardware: HardwareProfile, engine: EngineProfile, *
 
     Raises
     ------
-    MeasurementError
-        If the case has something that is not modelled.
     CostModelError
         If its model, number format or request can't be predicted.
     """
-    if case.quantization != "none":
-        raise MeasurementError(f"quantization {case.quantization!r} is not modelled yet; expected 'none'")
-    if case.num_devices != 1:
-        raise MeasurementError(f"num_devices is {case.num_devices}; only one device is modelled yet")
-    model = load_model(case.model)
-    return predict(model, hardware, engine, case.workload, dtype=case.dtype, interval=interval).latency
+    return predict(
+        load_model(case.model),
+        hardware,
+        engine,
+        case.workload,
+        dtype=case.dtype,
+        quantization=case.quantization,
+        num_devices=case.num_devices,
+        interval=interval,
+    ).latency
 
 
 def _predicted_rows(case: Case, hardware: str, engine: str, interval: float) -> list[ValidationRow]:

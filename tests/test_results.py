@@ -190,3 +190,7 @@ def test_calibrate_engine_reads_tables(tmp_path: Path, realdata: Path) -> None:
     fit = json.loads(done.stdout)
     assert json.loads(out.read_text())["megapixel_s"]["source"] == "fitted"
     assert fit["held_out"][0]["n"] == fit["rows"] >= 12
+    plain = json.loads(CliRunner().invoke(calibrate_app, [*arguments, "--quantization", "none"]).stdout)
+    assert [score["group"] for score in plain["held_out"]] == ["all", "a100-sxm-80gb none", "rtx-a6000 none"]
+    wrong = CliRunner().invoke(calibrate_app, [*arguments, "--quantization", "half"])
+    assert "no run is quantised as 'half'; the tables have none, " in str(wrong.exception)
