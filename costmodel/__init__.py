@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from costmodel.breakeven import BreakEven, break_even
 from costmodel.errors import CostModelError
 from costmodel.families.sources import load_model
@@ -16,6 +18,9 @@ from costmodel.profiles import load_engine, load_hardware
 from costmodel.specs.images import ImageSize
 from costmodel.specs.workload import Workload
 
+if TYPE_CHECKING:
+    from costmodel.policy.choose import choose_policy
+
 __all__ = [
     "BreakEven",
     "CostModelError",
@@ -23,8 +28,18 @@ __all__ = [
     "Prediction",
     "Workload",
     "break_even",
+    "choose_policy",
     "load_engine",
     "load_hardware",
     "load_model",
     "predict",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Policies are loaded when they are asked for: predictions start faster without."""
+    if name == "choose_policy":
+        from costmodel.policy.choose import choose_policy
+
+        return choose_policy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,9 @@
     │   │   └── UnsupportedArchitectureError
     │   ├── ProfileError         a hardware or engine profile
     │   ├── WorkloadError        images, token counts, batch
-    │   └── MeasurementError     a measurement table or case table
+    │   ├── MeasurementError     a measurement table or case table
+    │   ├── PolicyError          a plan, a budget, or a choice that cannot be made
+    │   └── TraceError           recorded answers that do not fit together
     ├── FitError                 data that cannot determine the coefficients
     ├── DeviceError              a device that cannot be measured
     └── EndpointError            a server that gave no usable answer
@@ -44,7 +46,9 @@ __all__ = [
     "ImageUnsupportedError",
     "InputError",
     "MeasurementError",
+    "PolicyError",
     "ProfileError",
+    "TraceError",
     "UnknownKeyError",
     "UnsupportedArchitectureError",
     "WorkloadError",
@@ -114,6 +118,14 @@ class WorkloadError(InputError):
 
 class MeasurementError(InputError):
     """A table of measurements or cases that cannot be used."""
+
+
+class PolicyError(InputError):
+    """A plan that cannot be followed, or a choice between plans that cannot be made."""
+
+
+class TraceError(InputError):
+    """Recorded answers that are malformed, incomplete, or not about the same items."""
 
 
 class FitError(CostModelError):

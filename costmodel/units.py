@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["GIB", "GIGA", "KILO", "MEGA", "MICRO", "MILLI", "NANO", "TERA", "format_bytes", "format_seconds"]
+__all__ = [
+    "GIB",
+    "GIGA",
+    "KILO",
+    "MEGA",
+    "MICRO",
+    "MILLI",
+    "NANO",
+    "SECONDS_PER_HOUR",
+    "TERA",
+    "format_bytes",
+    "format_seconds",
+]
 
 KILO = 1e3
 MEGA = 1e6
@@ -12,6 +24,7 @@ MILLI = 1e-3
 MICRO = 1e-6
 NANO = 1e-9
 GIB = 1024**3
+SECONDS_PER_HOUR = 3600.0
 
 _MIB = 1024**2
 
