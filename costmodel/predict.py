@@ -16,7 +16,7 @@ from costmodel.memory import Memory, memory_of
 from costmodel.ops import dtype_of
 from costmodel.pricing import Bound, Pricer
 from costmodel.profiles import EngineProfile, HardwareProfile
-from costmodel.program import Options
+from costmodel.program import Options, Stage
 from costmodel.quantity import Quantity
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageLayout
@@ -72,8 +72,13 @@ class Forecast:
     prompt_tokens: int
     output_tokens: int
     stages: dict[str, Estimate]
-    bound: dict[str, Bound]
+    programs: tuple[Stage, ...]
     memory: Memory
+
+    @property
+    def bound(self) -> dict[str, Bound]:
+        """What each stage on the device waits for."""
+        return {stage.name: self.pricer.bound(stage) for stage in self.programs}
 
     @property
     def total(self) -> Estimate:
@@ -200,7 +205,7 @@ def estimate(
         raise WorkloadError(
             f"cached_prefix_tokens is {workload.cached_prefix_tokens}, expected fewer than the prompt's {prompt}"
         )
-    stages, bound = _stages(pricer, model, workload, layouts, prompt, options)
+    stages, programs = _stages(pricer, model, workload, layouts, prompt, options)
     memory = memory_of(
         model,
         context_tokens=prompt + workload.output_tokens,
@@ -212,7 +217,7 @@ def estimate(
         capacity_bytes=hardware.datasheet.memory_bytes,
     )
     _check_limits(pricer, model, workload, prompt, memory)
-    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, bound, memory)
+    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, programs, memory)
 
 
 def _check_devices(model: ModelSpec, num_devices: int) -> None:
@@ -231,7 +236,7 @@ def _stages(
     layouts: tuple[ImageLayout, ...],
     prompt: int,
     options: Options,
-) -> tuple[dict[str, Estimate], dict[str, Bound]]:
+) -> tuple[dict[str, Estimate], tuple[Stage, ...]]:
     batch, cached = workload.batch, workload.cached_prefix_tokens
     preprocess = program.preprocess(workload.images * batch, layouts * batch)
     encode = program.encode(model, layouts, batch=batch, options=options)
@@ -256,8 +261,7 @@ def _stages(
         "prefill": pricer.stage(prefill),
         "decode": pricer.stage(decode).averaged(weights * steps),
     }
-    bound: dict[str, Bound] = {stage.name: pricer.bound(stage) for stage in (encode, prefill, decode)}
-    return estimates, bound
+    return estimates, (encode, prefill, decode)
 
 
 def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: int, memory: Memory) -> None:
