@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,12 +22,16 @@ from costmodel.predict import predict
 from costmodel.profiles import Coefficient, ComponentFit, EngineProfile, HardwareProfile, SliceProfile
 from costmodel.program import Component, Options
 from costmodel.specs.model import ModelSpec
-from costmodel.validation import Validation, ValidationRow, overall, row_of, score_stage
+from costmodel.validation import StageScore, Validation, ValidationRow, overall, row_of, score_stage
 
 __all__ = ["check_endpoint", "fit_endpoint", "with_slice"]
 
+Verdict = Literal["passed", "failed", "inconclusive"]
+
 _LEAST_CASES = 5
 _TOTAL_LIMIT, _NOISE_FACTOR = 0.10, 1.5
+# Repeats that differ by more than this show nothing.
+_MOST_NOISE = 0.20
 _STAGES = ("ttft", "decode", "total")
 
 # Which features of which components carry the time; those of a stage share their coefficients.
@@ -187,15 +192,7 @@ def check_endpoint(
     total = next((score for score in scores if score.stage == "total"), None)
     limit = max(_TOTAL_LIMIT, _NOISE_FACTOR * total.noise_floor) if total else None
     scored = tuple(s.model_copy(update={"limit": limit}) if s.stage == "total" else s for s in scores)
-    few = total is None or total.n < _LEAST_CASES
-    over = total is not None and limit is not None and total.mape > limit
-    reasons = (
-        [f"{total.n if total else 0} requests held out, expected {_LEAST_CASES} or more"]
-        if few
-        else [f"total: mean error {total.mape:.1%} is above {limit:.1%}"]
-        if over and total
-        else []
-    )
+    verdict, reasons = _verdict(total, limit)
     return Validation(
         hardware=hardware.key,
         engine=engine.key,
@@ -204,11 +201,24 @@ def check_endpoint(
         n=len(held_out),
         **overall(rows),
         share_undisturbed=None,
-        verdict="inconclusive" if few else "failed" if over else "passed",
-        reasons=tuple(reasons),
+        verdict=verdict,
+        reasons=reasons,
         stages=scored,
         rows=tuple(rows),
     )
+
+
+def _verdict(total: StageScore | None, limit: float | None) -> tuple[Verdict, tuple[str, ...]]:
+    if total is None or limit is None or total.n < _LEAST_CASES:
+        held_out = total.n if total else 0
+        return "inconclusive", (f"{held_out} requests held out, expected {_LEAST_CASES} or more",)
+    if total.noise_floor > _MOST_NOISE:
+        return "inconclusive", (
+            f"repeats of one request differ by {total.noise_floor:.0%}: run again on a quieter machine or with more",
+        )
+    if total.mape > limit:
+        return "failed", (f"total: mean error {total.mape:.1%} is above {limit:.1%}",)
+    return "passed", ()
 
 
 def _of(rows: Sequence[ValidationRow], stage: str) -> tuple[ValidationRow, ...]:

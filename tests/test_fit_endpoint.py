@@ -107,6 +107,9 @@ def test_a_wrong_law_fails_and_few_cases_are_inconclusive() -> None:
     assert "above 10.0%" in failed.reasons[0]
     few = check_endpoint(cases[:14], model, profile, engine, dtype="bf16", interval=0.9)
     assert (few.verdict, few.n) == ("inconclusive", 2)
+    loud = check_endpoint(simulated(0.5), model, profile, engine, dtype="bf16", interval=0.9)
+    assert loud.verdict == "inconclusive"
+    assert "quieter machine" in loud.reasons[0]
 
 
 def test_too_few_requests() -> None:
