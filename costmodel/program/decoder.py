@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from costmodel.ops import AllGather, AllReduce, Elementwise, Gemm, Num, Op, dtype_of
@@ -9,7 +10,7 @@ from costmodel.program.attention import Pass, attention_ops
 from costmodel.program.layers import attention_flops, group_suffix, kv_bytes, layer_ops, matrix_flops
 from costmodel.program.rows import Rows, elementwise
 from costmodel.program.stages import Component, Options, Stage
-from costmodel.specs.model import DecoderSpec, LayerGroup, ModelSpec
+from costmodel.specs.model import AttentionSpec, DecoderSpec, LayerGroup, ModelSpec
 
 __all__ = ["decode_step", "prefill"]
 
@@ -69,12 +70,20 @@ def _layers(decoder: DecoderSpec, run: Pass, phase: str) -> list[Component]:
 
 def _layer(decoder: DecoderSpec, group: LayerGroup, run: Pass, phase: str) -> Component:
     options = run.options
+    if _last_token_suffices(group, options) and not run.generating:
+        run = dataclasses.replace(run, new_tokens=1.0)
     rows = Rows(run.batch * run.new_tokens, decoder.hidden_size, options.linear_dtype, options, options.num_devices)
     ops = layer_ops(group, rows, attention_ops(group.attention, group.norm, rows, run))
     features: dict[str, Num] = {"layers": 1.0, "gemm_flops": matrix_flops(ops)}
     feature, of = _PHASE_FEATURES[phase]
     features[feature] = of(ops)
     return Component(f"{phase}.decoder_layer{group_suffix(decoder.layers, group)}", group.count, ops, features)
+
+
+def _last_token_suffices(group: LayerGroup, options: Options) -> bool:
+    """Layers that read the cache of earlier ones: transformers takes only the last token of a prompt through them."""
+    attention = group.attention
+    return isinstance(attention, AttentionSpec) and attention.kv == "earlier_layer" and not options.fused
 
 
 _PHASE_FEATURES: dict[str, tuple[str, Callable[[tuple[Op, ...]], Num]]] = {
