@@ -58,6 +58,7 @@ def predict(
     kv_dtype: Annotated[str | None, typer.Option(help="Number format of the KV cache.")] = None,
     quantization: Annotated[str, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …")] = "none",
     tp: Annotated[int, typer.Option(help="Devices that share each layer.")] = 1,
+    prefill_chunk: Annotated[int | None, typer.Option(help="Most tokens of a request in one prefill pass.")] = None,
     cached_prefix: Annotated[int, typer.Option(help="Leading tokens already in the KV cache.")] = 0,
     interval: Interval = 0.9,
     output: Output = Format.TABLE,
@@ -88,6 +89,7 @@ def predict(
         kv_dtype=kv_dtype,
         quantization=quantization,
         num_devices=tp,
+        chunk_tokens=prefill_chunk,
         interval=interval,
     )
     emit([prediction_table(prediction)], prediction.model_dump_json(indent=1), output)

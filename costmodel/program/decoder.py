@@ -12,7 +12,7 @@ from costmodel.program.rows import Rows, elementwise
 from costmodel.program.stages import Component, Options, Stage
 from costmodel.specs.model import AttentionSpec, DecoderSpec, LayerGroup, ModelSpec
 
-__all__ = ["decode_step", "prefill"]
+__all__ = ["decode_step", "prefill", "prefill_chunks"]
 
 
 def prefill(
@@ -45,6 +45,26 @@ def prefill(
     )
     shell = _shell(model.decoder, run, "prefill", {"requests": 1.0, "tokens": batch * new_tokens})
     return Stage("prefill", (shell, *_layers(model.decoder, run, "prefill"), _head(model, batch, options)))
+
+
+def prefill_chunks(
+    model: ModelSpec, *, new_tokens: int, cached_tokens: int, batch: int, options: Options, cross_tokens: int = 0
+) -> tuple[Stage, ...]:
+    """Prefill in passes of at most ``options.chunk_tokens`` per request; the last one makes the output token."""
+    length = options.chunk_tokens or new_tokens
+    stages = [
+        prefill(
+            model,
+            new_tokens=float(min(length, new_tokens - start)),
+            cached_tokens=float(cached_tokens + start),
+            batch=batch,
+            options=options,
+            cross_tokens=cross_tokens,
+            first_chunk=start == 0,
+        )
+        for start in range(0, new_tokens, length)
+    ]
+    return (*(Stage(stage.name, stage.components[:-1]) for stage in stages[:-1]), stages[-1])
 
 
 def decode_step(model: ModelSpec, *, context_tokens: Num, batch: int, options: Options, cross_tokens: int = 0) -> Stage:
