@@ -1,8 +1,8 @@
 """Which shapes to measure: spread evenly over the time that a law predicts for them.
 
-Shapes are sorted by the law's predicted log-time and cut into bins of equal count, one shape taken from each, at evenly spread arithmetic intensities: every
-regime (launch-bound, memory-bound, compute-bound) is seen in proportion to how often it occurs, and no regime twice
-while another is missed. From about 100 shapes on, cleverer designs were no better and took longer to run.
+Shapes are sorted by the law's predicted log-time and cut into bins of equal count. From each bin one shape is taken, at
+evenly spread arithmetic intensities. So every regime (launch-bound, memory-bound, compute-bound) is seen in proportion
+to how often it occurs, and none twice while another is missed.
 """
 
 from __future__ import annotations

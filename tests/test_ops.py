@@ -88,9 +88,7 @@ def test_generation_pairs_counted_one_by_one(kv_len: int, window: int | None, he
 )
 def test_chunks_of_a_prefill_sum_to_the_whole(cuts: list[int], window: int | None) -> None:
     ends = np.cumsum(cuts)
-    chunks = [
-        _context(q_len=cut, kv_len=int(end), window=window) for cut, end in zip(cuts, ends, strict=True)
-    ]
+    chunks = [_context(q_len=cut, kv_len=int(end), window=window) for cut, end in zip(cuts, ends, strict=True)]
     whole = _context(q_len=int(ends[-1]), kv_len=int(ends[-1]), window=window)
     assert sum(chunk.flops for chunk in chunks) == whole.flops
 
