@@ -79,6 +79,7 @@ def evaluate(
     rows: Annotated[list[Path], typer.Argument(help="Measurement tables: .csv, .parquet or .jsonl.")],
     profile: Annotated[str, typer.Option(help="Key or path of the profile to score.")],
     interval: Annotated[float, typer.Option(help="Probability that the intervals are to hold.")] = 0.9,
+    plot: Annotated[Path | None, typer.Option(help="Draw predicted over measured to this .html or .png.")] = None,
     output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
 ) -> None:
     """Score a profile on rows that it was not fitted on.
@@ -93,7 +94,14 @@ def evaluate(
     tables = read_tables(rows)
     for reason, count in sorted(tables.dropped.items()):
         note(f"dropped {count} rows: {reason}")
-    result = score(load_hardware(profile), tables, interval=interval)
+    hardware = load_hardware(profile)
+    result = score(hardware, tables, interval=interval)
+    if plot is not None:
+        from calibrate.evaluate import held_out_points
+        from costmodel.plots import kernel_figure, write_figure
+
+        write_figure(plot, kernel_figure(f"Held-out kernels of {hardware.key}", held_out_points(hardware, tables)))
+        note(f"figure: {plot}")
     emit(accuracy_tables([result]), result.model_dump_json(indent=1), output)
 
 

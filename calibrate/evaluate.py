@@ -120,6 +120,21 @@ def evaluate(profile: HardwareProfile, tables: TableSet, *, interval: float = 0.
     )
 
 
+def held_out_points(
+    profile: HardwareProfile, tables: TableSet
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Measured and predicted seconds of the rows that a profile was not fitted on, by operator and number format."""
+    points = {}
+    for key, table in select_domain(tables).tables.items():
+        if key in profile.laws:
+            unseen = table.take(held_out(table, profile.laws[key]))
+            if unseen.rows:
+                fit = profile.laws[key]
+                predicted_s = law_named(fit.law).time_s(unseen.op, fit.values, profile.datasheet)
+                points[key] = (unseen.latency_s, np.asarray(predicted_s, dtype=float))
+    return points
+
+
 def _predict(table: OperatorTable, fit: LawFit, datasheet: Datasheet) -> _Predicted:
     law = law_named(fit.law)
     predicted_s = np.asarray(law.time_s(table.op, fit.values, datasheet), dtype=float)

@@ -16,7 +16,7 @@ from costmodel.memory import Memory, memory_of
 from costmodel.ops import dtype_of
 from costmodel.pricing import Bound, Pricer
 from costmodel.profiles import EngineProfile, HardwareProfile
-from costmodel.program import Options
+from costmodel.program import Options, Stage
 from costmodel.quantity import Quantity
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageLayout
@@ -72,8 +72,13 @@ class Forecast:
     prompt_tokens: int
     output_tokens: int
     stages: dict[str, Estimate]
-    bound: dict[str, Bound]
+    programs: tuple[Stage, ...]
     memory: Memory
+
+    @property
+    def bound(self) -> dict[str, Bound]:
+        """What each stage on the device waits for."""
+        return {stage.name: self.pricer.bound(stage) for stage in self.programs}
 
     @property
     def total(self) -> Estimate:
@@ -205,7 +210,7 @@ def estimate(
         raise WorkloadError(
             f"cached_prefix_tokens is {workload.cached_prefix_tokens}, expected fewer than the prompt's {prompt}"
         )
-    stages, bound = _stages(pricer, model, workload, layouts, prompt, options)
+    stages, programs = _stages(pricer, model, workload, layouts, prompt, options)
     memory = memory_of(
         model,
         context_tokens=prompt + workload.output_tokens,
@@ -217,7 +222,7 @@ def estimate(
         capacity_bytes=hardware.datasheet.memory_bytes,
     )
     _check_limits(pricer, model, workload, prompt, memory)
-    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, bound, memory)
+    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, programs, memory)
 
 
 def _check_options(model: ModelSpec, options: Options) -> None:
@@ -238,7 +243,7 @@ def _stages(
     layouts: tuple[ImageLayout, ...],
     prompt: int,
     options: Options,
-) -> tuple[dict[str, Estimate], dict[str, Bound]]:
+) -> tuple[dict[str, Estimate], tuple[Stage, ...]]:
     batch, cached = workload.batch, workload.cached_prefix_tokens
     preprocess = program.preprocess(workload.images * batch, layouts * batch)
     encode = program.encode(model, layouts, batch=batch, options=options)
@@ -258,8 +263,8 @@ def _stages(
         "prefill": total(pricer.stage(chunk) for chunk in chunks),
         "decode": pricer.stage(decode).averaged(weights * steps),
     }
-    bound: dict[str, Bound] = {stage.name: pricer.bound(stage) for stage in (encode, chunks[-1], decode)}
-    return estimates, bound
+    prefill = Stage("prefill", tuple(component for chunk in chunks for component in chunk.components))
+    return estimates, (encode, prefill, decode)
 
 
 def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: int, memory: Memory) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,8 @@ from costmodel.errors import ProfileError
 from costmodel.estimate import Estimate, total
 from costmodel.laws import law_named
 from costmodel.laws.base import smooth_max
-from costmodel.ops import Num, Op
+from costmodel.laws.interval import prediction_log_sd
+from costmodel.ops import Num, Op, op_key
 from costmodel.profiles import (
     ComponentFit,
     EngineProfile,
@@ -82,15 +84,24 @@ class Pricer:
     ----------
     sources
         Filled while pricing: coefficient group → tier that was used.
-    warnings
-        Filled while pricing, each once.
     """
 
     hardware: HardwareProfile
     engine: EngineProfile
     slices: SliceProfile | None
     sources: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    _warnings: list[str] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the caller should know, each once."""
+        priors = sorted(group for group, tier in self.sources.items() if tier == "datasheet")
+        if not priors:
+            return list(self._warnings)
+        uncalibrated = (
+            f"{self.hardware.key} has no calibration of {', '.join(priors)}: datasheet priors, wider intervals"
+        )
+        return [uncalibrated, *self._warnings]
 
     def stage(self, stage: Stage) -> Estimate:
         """Time of one execution of a stage.
@@ -102,7 +113,7 @@ class Pricer:
         priced = [component for component in stage.components if self._fit_of(component) is None]
         parts = [self._slice(component) for component in sliced]
         if priced:
-            device = total(self._operator(op).scaled(c.count) for c in priced for op in c.ops)
+            device = self._operators(priced)
             parts.append(self._with_host(stage.name, device, self._launches(priced)))
         return total(parts)
 
@@ -161,26 +172,41 @@ class Pricer:
         self._source(f"{stage_name} host", f"engine ({step.source})")
         return Estimate(self._step_s(stage_name) + overlapped, sd)
 
-    def _operator(self, op: Op) -> Estimate:
-        fit, tier = self._law_fit(op)
-        group = f"{op.kind}/{op.dtype}"
-        self._source(group, tier)
-        if tier == "datasheet":
-            self.warn(f"{self.hardware.key} is not calibrated for {op.dtype}: datasheet priors, wide intervals")
+    def _operators(self, components: Sequence[Component]) -> Estimate:
+        """Operators of a stage, by law; all operators of one law share its error (equation 14).
+
+        The spread of a law (equation 55) is taken at the operator that takes most of the time.
+        """
+        groups: dict[str, list[tuple[Op, Num]]] = defaultdict(list)
+        for component in components:
+            for op in component.ops:
+                groups[op_key(op)].append((op, self._time_s(op) * component.count))
+        return total(self._group(key, timed) for key, timed in groups.items())
+
+    def _group(self, key: str, timed: Sequence[tuple[Op, Num]]) -> Estimate:
+        value = sum((seconds for _, seconds in timed), start=np.float64(0.0))
+        heaviest, _ = max(timed, key=lambda entry: float(np.mean(entry[1])))
+        fit, tier = self._law_fit(heaviest)
+        self.sources[key] = tier
+        log_sd = prediction_log_sd(law_named(fit.law), fit, heaviest, self.hardware.datasheet)
+        return Estimate(value, {key: value * log_sd})
+
+    def _time_s(self, op: Op) -> Num:
+        fit, _ = self._law_fit(op)
         try:
-            value = law_named(fit.law).time_s(op, fit.values, self.hardware.datasheet)
+            return law_named(fit.law).time_s(op, fit.values, self.hardware.datasheet)
         except TypeError as error:
-            raise ProfileError(f"laws.{group}: {fit.law} is a law of other operators: {error}") from None
-        return Estimate(value, {group: value * fit.residual_log_sd})
+            raise ProfileError(f"laws.{op_key(op)}: {fit.law} is a law of other operators: {error}") from None
 
     def _law_fit(self, op: Op) -> tuple[LawFit, str]:
-        for key in (f"{op.kind}/{op.dtype}", op.kind):
+        """The device's own law of this operator or of its kind; where it has none, the prior."""
+        keys = (op_key(op), f"{op.kind}/{op.dtype}", op.kind)
+        for key in keys:
             if key in self.hardware.laws:
                 return _usable(key, self.hardware.laws[key]), "kernels"
-        priors = _priors()
-        for key in (f"{op.kind}/{op.dtype}", op.kind):
-            if key in priors:
-                return priors[key], "datasheet"
+        for key in keys:
+            if key in _priors():
+                return _priors()[key], "datasheet"
         raise ProfileError(f"no law for operator {op.kind!r} at dtype {op.dtype!r} in {self.hardware.key}")
 
     def _fit_of(self, component: Component) -> ComponentFit | None:
@@ -210,8 +236,8 @@ class Pricer:
 
     def warn(self, text: str) -> None:
         """Add a warning once."""
-        if text not in self.warnings:
-            self.warnings.append(text)
+        if text not in self._warnings:
+            self._warnings.append(text)
 
     def _source(self, group: str, tier: str) -> None:
         self.sources[group] = tier

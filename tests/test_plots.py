@@ -7,12 +7,14 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import report_samples as samples
 
+from costmodel.errors import InputError
 from costmodel.plots.text import (
     percent,
     prediction_names,
@@ -295,3 +297,17 @@ def test_every_quantity_shown_is_finite() -> None:
         for item in figure.data:
             values = [value for value in (*item.x, *item.y) if value is not None]
             assert all(math.isfinite(value) for value in values)
+
+
+def test_kernel_figure_shows_the_ratio_of_every_operator(tmp_path: Path) -> None:
+    points = {f"op{index}": ([1e-5, 1e-3], [1.1e-5, 0.9e-3]) for index in range(8)}
+    figure = plots.kernel_figure("kernels", points)
+    assert [trace.name for trace in figure.data] == list(points)
+    for trace in figure.data:
+        np.testing.assert_allclose(trace.y, [1.1, 0.9])
+    looks = {(trace.marker.color, trace.marker.symbol) for trace in figure.data}
+    assert len(looks) == len(points)
+    plots.write_figure(tmp_path / "kernels.html", figure)
+    assert "<script" in (tmp_path / "kernels.html").read_text()
+    with pytest.raises(InputError, match=r"expected \.html, \.png"):
+        plots.write_figure(tmp_path / "kernels.txt", figure)

@@ -6,52 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import tiny_parts as parts
+
 from costmodel.specs.images import ImageLayout, TileGroup
-
-VOCAB, WIDTH = 160, 64
-IMAGE_TOKEN = 150
-
-TEXT: dict[str, Any] = {
-    "hidden_size": WIDTH,
-    "intermediate_size": 112,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "vocab_size": VOCAB,
-    "max_position_embeddings": 4096,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "rms_norm_eps": 1e-6,
-}
-EXPERTS = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 40}
-SQUARE: dict[str, Any] = {
-    "hidden_size": 48,
-    "intermediate_size": 80,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "image_size": 24,
-    "patch_size": 4,
-    "num_channels": 3,
-}
-GRID: dict[str, Any] = {
-    "depth": 3,
-    "hidden_size": 48,
-    "in_channels": 3,
-    "intermediate_size": 80,
-    "num_heads": 3,
-    "out_hidden_size": WIDTH,
-    "patch_size": 4,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-}
-PIXTRAL = {**SQUARE, "model_type": "pixtral", "head_dim": 16, "image_size": 64}
-SIGLIP = {**SQUARE, "model_type": "siglip_vision_model", "vision_use_head": False}
-CLIP = {**SQUARE, "model_type": "clip_vision_model"}
-LLAMA = {**TEXT, "model_type": "llama"}
-QWEN_2 = {**TEXT, "model_type": "qwen2"}
-MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}
 
 
 @dataclass(frozen=True)
@@ -149,149 +106,58 @@ def _vision(text: dict[str, Any], vision: dict[str, Any], **top: Any) -> dict[st
     return {
         "text_config": text,
         "vision_config": vision,
-        "image_token_id": IMAGE_TOKEN,
+        "image_token_id": parts.IMAGE_TOKEN,
         "tie_word_embeddings": False,
     } | top
 
-
-_LINEAR = {
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_key_head_dim": 16,
-    "linear_value_head_dim": 24,
-    "linear_conv_kernel_dim": 4,
-    "layer_types": ["linear_attention", "linear_attention", "full_attention"],
-    "rope_parameters": {
-        "rope_type": "default",
-        "rope_theta": 1e4,
-        "partial_rotary_factor": 0.5,
-        "mrope_section": [2, 1, 1],
-        "mrope_interleaved": True,
-    },
-}
-_QWEN3_GRID = {**GRID, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 2]}
-_QWEN35_GRID = {**GRID, "num_position_embeddings": 64, "deepstack_visual_indexes": []}
-_SHARED = {**EXPERTS, "shared_expert_intermediate_size": 56}
-_GLM_GRID = {**GRID, "image_size": 32, "attention_bias": False, "intermediate_size": 80}
-_GLM_TEXT = {**TEXT, **MROPE, "attention_bias": True}
-_GLM_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}
-_GLM_EXPERTS = {
-    "n_routed_experts": 8,
-    "num_experts_per_tok": 3,
-    "moe_intermediate_size": 40,
-    "n_shared_experts": 2,
-    "first_k_dense_replace": 1,
-    "n_group": 1,
-    "topk_group": 1,
-}
-_GEMMA4_TEXT = {
-    **TEXT,
-    "model_type": "gemma4_text",
-    "num_hidden_layers": 4,
-    "global_head_dim": 32,
-    "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
-    "sliding_window": 16,
-    "tie_word_embeddings": True,
-    "use_bidirectional_attention": None,
-    "hidden_size_per_layer_input": 0,
-    "vocab_size_per_layer_input": VOCAB,
-    "num_kv_shared_layers": 0,
-}
-_GEMMA4_VISION = {
-    **SQUARE,
-    "model_type": "gemma4_vision",
-    "num_key_value_heads": 3,
-    "head_dim": 16,
-    "global_head_dim": 16,
-    "pooling_kernel_size": 3,
-    "position_embedding_size": 64,
-    "default_output_length": 4,
-}
-_LLAMA4_TEXT = {
-    **TEXT,
-    "model_type": "llama4_text",
-    "num_hidden_layers": 4,
-    "intermediate_size_mlp": 72,
-    "interleave_moe_layer_step": 2,
-    "num_local_experts": 4,
-    "num_experts_per_tok": 1,
-    "attention_chunk_size": 64,
-    "no_rope_layers": [],
-    "use_qk_norm": True,
-}
-_LLAMA4_VISION = {
-    **SQUARE,
-    "intermediate_size": 192,
-    "model_type": "llama4_vision_model",
-    "pixel_shuffle_ratio": 0.5,
-    "projector_input_dim": 88,
-    "projector_output_dim": 88,
-    "vision_output_dim": 88,
-}
-_MLLAMA_VISION = {
-    **{key: value for key, value in SQUARE.items() if key != "num_attention_heads"},
-    "attention_heads": 3,
-    "intermediate_layers_indices": [0, 1],
-    "max_num_tiles": 4,
-    "num_global_layers": 1,
-    "supported_aspect_ratios": [[1, 1], [1, 2], [2, 2]],
-    "vision_output_dim": 144,
-    "model_type": "mllama_vision_model",
-}
-_DEEPSEEK = {
-    **TEXT,
-    "model_type": "deepseek_v3",
-    "num_key_value_heads": 4,
-    "kv_lora_rank": 24,
-    "q_lora_rank": 40,
-    "qk_rope_head_dim": 8,
-    "qk_nope_head_dim": 16,
-    "v_head_dim": 20,
-    **_GLM_EXPERTS,
-}
-del _DEEPSEEK["head_dim"]
 
 # SigLIP's pooling head, which transformers runs for Phi-4 and whose result nobody reads: keys and values of all
 # patches, query and output of one probe, its attention, its MLP; for each of three tiles.
 _PHI_HEAD = 3 * (2 * 2 * 36 * 48 * 48 + 2 * 2 * 48 * 48 + 4 * 36 * 48 + 2 * 2 * 48 * 80)
 
 TINY: dict[str, Tiny] = {
-    "gemma": Tiny({**TEXT, "model_type": "gemma"}),
-    "gemma2": Tiny({**TEXT, "model_type": "gemma2", "sliding_window": 16}),
-    "gemma3_text": Tiny({**TEXT, "model_type": "gemma3_text", "sliding_window": 16, "num_hidden_layers": 7}),
-    "llama": Tiny(LLAMA),
-    "mistral": Tiny({**TEXT, "model_type": "mistral", "sliding_window": None}),
-    "phi3": Tiny({**TEXT, "model_type": "phi3"}),
-    "qwen2": Tiny(QWEN_2),
-    "qwen3": Tiny({**TEXT, "model_type": "qwen3"}),
-    "qwen3_moe": Tiny({**TEXT, **EXPERTS, "model_type": "qwen3_moe", "mlp_only_layers": [1]}),
-    "deepseek_v3": Tiny(_DEEPSEEK),
+    "gemma": Tiny({**parts.TEXT, "model_type": "gemma"}),
+    "gemma2": Tiny({**parts.TEXT, "model_type": "gemma2", "sliding_window": 16}),
+    "gemma3_text": Tiny({**parts.TEXT, "model_type": "gemma3_text", "sliding_window": 16, "num_hidden_layers": 7}),
+    "llama": Tiny(parts.LLAMA),
+    "mistral": Tiny({**parts.TEXT, "model_type": "mistral", "sliding_window": None}),
+    "phi3": Tiny({**parts.TEXT, "model_type": "phi3"}),
+    "qwen2": Tiny(parts.QWEN_2),
+    "qwen3": Tiny({**parts.TEXT, "model_type": "qwen3"}),
+    "qwen3_moe": Tiny({**parts.TEXT, **parts.EXPERTS, "model_type": "qwen3_moe", "mlp_only_layers": [1]}),
+    "deepseek_v3": Tiny(parts.DEEPSEEK),
     "qwen2_vl": Tiny(
         _vision(
-            {**TEXT, **MROPE},
-            {**GRID, "embed_dim": 48, "hidden_size": WIDTH, "mlp_ratio": 2, "model_type": "qwen2_vl"},
+            {**parts.TEXT, **parts.MROPE},
+            {**parts.GRID, "embed_dim": 48, "hidden_size": parts.WIDTH, "mlp_ratio": 2, "model_type": "qwen2_vl"},
             model_type="qwen2_vl",
         ),
         _grid,
         layout(1, 6, 8, 12),
     ),
     "qwen3_vl_moe": Tiny(
-        _vision({**TEXT, **EXPERTS, **MROPE}, _QWEN3_GRID, model_type="qwen3_vl_moe"), _grid, layout(1, 6, 8, 12)
+        _vision({**parts.TEXT, **parts.EXPERTS, **parts.MROPE}, parts.QWEN3_GRID, model_type="qwen3_vl_moe"),
+        _grid,
+        layout(1, 6, 8, 12),
     ),
-    "qwen3_5": Tiny(_vision({**TEXT, **_LINEAR}, _QWEN35_GRID, model_type="qwen3_5"), _grid, layout(1, 6, 8, 12)),
+    "qwen3_5": Tiny(
+        _vision({**parts.TEXT, **parts.LINEAR}, parts.QWEN35_GRID, model_type="qwen3_5"), _grid, layout(1, 6, 8, 12)
+    ),
     "qwen3_5_moe": Tiny(
-        _vision({**TEXT, **_LINEAR, **_SHARED}, _QWEN35_GRID, model_type="qwen3_5_moe"), _grid, layout(1, 6, 8, 12)
+        _vision({**parts.TEXT, **parts.LINEAR, **parts.SHARED}, parts.QWEN35_GRID, model_type="qwen3_5_moe"),
+        _grid,
+        layout(1, 6, 8, 12),
     ),
-    "glm4v": Tiny(_vision(_GLM_TEXT, _GLM_GRID, model_type="glm4v"), _grid, layout(1, 6, 8, 12)),
+    "glm4v": Tiny(_vision(parts.GLM_TEXT, parts.GLM_GRID, model_type="glm4v"), _grid, layout(1, 6, 8, 12)),
     "glm4v_moe": Tiny(
-        _vision({**_GLM_TEXT, **_GLM_EXPERTS, **_GLM_ROPE}, _GLM_GRID, model_type="glm4v_moe"),
+        _vision({**parts.GLM_TEXT, **parts.GLM_EXPERTS, **parts.GLM_ROPE}, parts.GLM_GRID, model_type="glm4v_moe"),
         _grid,
         layout(1, 6, 8, 12),
     ),
     "internvl": Tiny(
         _vision(
-            QWEN_2,
-            {**SQUARE, "image_size": [24, 24], "patch_size": [4, 4], "attention_bias": True, "use_qk_norm": True},
+            parts.QWEN_2,
+            {**parts.SQUARE, "image_size": [24, 24], "patch_size": [4, 4], "attention_bias": True, "use_qk_norm": True},
             model_type="internvl",
             downsample_ratio=0.5,
         ),
@@ -299,12 +165,19 @@ TINY: dict[str, Tiny] = {
         layout(3, 6, 6, 27, classes=1),
     ),
     "llava": Tiny(
-        _vision(LLAMA, CLIP, model_type="llava", vision_feature_layer=-2), _tiles(2), layout(2, 6, 6, 72, classes=1)
+        _vision(parts.LLAMA, parts.CLIP, model_type="llava", vision_feature_layer=-2),
+        _tiles(2),
+        layout(2, 6, 6, 72, classes=1),
+    ),
+    "vipllava": Tiny(
+        _vision(parts.LLAMA, parts.CLIP, model_type="vipllava", vision_feature_layers=[-2, -1, 1]),
+        _tiles(2),
+        layout(2, 6, 6, 72, classes=1),
     ),
     "llava with pixtral": Tiny(
         _vision(
-            {**TEXT, "model_type": "mistral", "sliding_window": None},
-            PIXTRAL,
+            {**parts.TEXT, "model_type": "mistral", "sliding_window": None},
+            parts.PIXTRAL,
             model_type="llava",
             vision_feature_layer=-1,
             vision_feature_select_strategy="full",
@@ -314,8 +187,8 @@ TINY: dict[str, Tiny] = {
     ),
     "llava_next": Tiny(
         _vision(
-            LLAMA,
-            CLIP,
+            parts.LLAMA,
+            parts.CLIP,
             model_type="llava_next",
             vision_feature_layer=-2,
             image_grid_pinpoints=[[24, 48], [48, 24], [48, 48]],
@@ -325,8 +198,8 @@ TINY: dict[str, Tiny] = {
     ),
     "llava_onevision": Tiny(
         _vision(
-            QWEN_2,
-            SIGLIP,
+            parts.QWEN_2,
+            parts.SIGLIP,
             model_type="llava_onevision",
             vision_feature_layer=-1,
             vision_feature_select_strategy="full",
@@ -336,19 +209,19 @@ TINY: dict[str, Tiny] = {
         layout(3, 6, 6, 108),
     ),
     "idefics3": Tiny(
-        _vision(LLAMA, {**SQUARE, "model_type": "idefics3_vision"}, model_type="idefics3", scale_factor=2),
+        _vision(parts.LLAMA, {**parts.SQUARE, "model_type": "idefics3_vision"}, model_type="idefics3", scale_factor=2),
         _idefics,
         layout(3, 6, 6, 27),
     ),
     "smolvlm": Tiny(
-        _vision(LLAMA, {**SQUARE, "model_type": "smolvlm_vision"}, model_type="smolvlm", scale_factor=3),
+        _vision(parts.LLAMA, {**parts.SQUARE, "model_type": "smolvlm_vision"}, model_type="smolvlm", scale_factor=3),
         _idefics,
         layout(3, 6, 6, 12),
     ),
     "gemma3": Tiny(
         _vision(
-            {**TEXT, "model_type": "gemma3_text", "sliding_window": 16, "num_hidden_layers": 7},
-            SIGLIP,
+            {**parts.TEXT, "model_type": "gemma3_text", "sliding_window": 16, "num_hidden_layers": 7},
+            parts.SIGLIP,
             model_type="gemma3",
             mm_tokens_per_image=9,
             tie_word_embeddings=True,
@@ -358,10 +231,10 @@ TINY: dict[str, Tiny] = {
     ),
     "paligemma": Tiny(
         _vision(
-            {**TEXT, "model_type": "gemma2", "sliding_window": 16},
-            {**SIGLIP, "projection_dim": WIDTH},
+            {**parts.TEXT, "model_type": "gemma2", "sliding_window": 16},
+            {**parts.SIGLIP, "projection_dim": parts.WIDTH},
             model_type="paligemma",
-            projection_dim=WIDTH,
+            projection_dim=parts.WIDTH,
             tie_word_embeddings=True,
         ),
         _tiles(2),
@@ -369,8 +242,8 @@ TINY: dict[str, Tiny] = {
     ),
     "mistral3": Tiny(
         _vision(
-            {**TEXT, "model_type": "mistral", "sliding_window": None},
-            PIXTRAL,
+            {**parts.TEXT, "model_type": "mistral", "sliding_window": None},
+            parts.PIXTRAL,
             model_type="mistral3",
             spatial_merge_size=2,
             vision_feature_layer=-1,
@@ -379,15 +252,15 @@ TINY: dict[str, Tiny] = {
         layout(1, 4, 6, 6),
     ),
     "llama4": Tiny(
-        _vision(_LLAMA4_TEXT, _LLAMA4_VISION, model_type="llama4"),
+        _vision(parts.LLAMA4_TEXT, parts.LLAMA4_VISION, model_type="llama4"),
         _llama4,
         layout(3, 6, 6, 27, classes=1),
         every_expert=True,
     ),
     "mllama": Tiny(
         _vision(
-            {**TEXT, "model_type": "mllama_text_model", "cross_attention_layers": [1]},
-            _MLLAMA_VISION,
+            {**parts.TEXT, "model_type": "mllama_text_model", "cross_attention_layers": [1]},
+            parts.MLLAMA_VISION,
             model_type="mllama",
         ),
         _mllama,
@@ -396,10 +269,10 @@ TINY: dict[str, Tiny] = {
     ),
     "phi4_multimodal": Tiny(
         {
-            **{key: value for key, value in TEXT.items() if key != "head_dim"},
+            **{key: value for key, value in parts.TEXT.items() if key != "head_dim"},
             "model_type": "phi4_multimodal",
             "tie_word_embeddings": True,
-            "vision_config": {**SQUARE, "model_type": "phi4_multimodal_vision", "crop_size": 24},
+            "vision_config": {**parts.SQUARE, "model_type": "phi4_multimodal_vision", "crop_size": 24},
             "audio_config": {"hidden_size": 32, "intermediate_size": 32, "num_blocks": 1, "num_attention_heads": 2},
         },
         _phi,
@@ -407,14 +280,16 @@ TINY: dict[str, Tiny] = {
         encode_more=_PHI_HEAD,
     ),
     "gemma4": Tiny(
-        _vision({**_GEMMA4_TEXT}, _GEMMA4_VISION, model_type="gemma4", audio_config=None, tie_word_embeddings=True),
+        _vision(
+            {**parts.GEMMA4_TEXT}, parts.GEMMA4_VISION, model_type="gemma4", audio_config=None, tie_word_embeddings=True
+        ),
         _gemma4,
         layout(1, 6, 6, 4),
     ),
     "gemma4 with experts": Tiny(
         _vision(
             {
-                **_GEMMA4_TEXT,
+                **parts.GEMMA4_TEXT,
                 "enable_moe_block": True,
                 "num_experts": 8,
                 "top_k_experts": 3,
@@ -422,7 +297,7 @@ TINY: dict[str, Tiny] = {
                 "attention_k_eq_v": True,
                 "num_global_key_value_heads": 1,
             },
-            _GEMMA4_VISION,
+            parts.GEMMA4_VISION,
             model_type="gemma4",
             audio_config=None,
             tie_word_embeddings=True,
@@ -431,12 +306,12 @@ TINY: dict[str, Tiny] = {
     "gemma4 with layer inputs": Tiny(
         _vision(
             {
-                **_GEMMA4_TEXT,
+                **parts.GEMMA4_TEXT,
                 "hidden_size_per_layer_input": 12,
                 "num_kv_shared_layers": 2,
                 "use_double_wide_mlp": True,
             },
-            _GEMMA4_VISION,
+            parts.GEMMA4_VISION,
             model_type="gemma4",
             audio_config=None,
             tie_word_embeddings=True,

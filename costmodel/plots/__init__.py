@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from costmodel.plots.breakdown import breakdown_figure
 from costmodel.plots.breakeven import break_even_figure, latency_figure
-from costmodel.plots.theme import CONFIG, PAGE_CSS, Figure
+from costmodel.plots.kernels import kernel_figure
+from costmodel.plots.theme import CONFIG, PAGE_CSS, Figure, write_figure
 from costmodel.plots.validation import error_figure, parity_figure
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "break_even_figure",
     "breakdown_figure",
     "error_figure",
+    "kernel_figure",
     "latency_figure",
     "parity_figure",
+    "write_figure",
 ]

@@ -6,9 +6,11 @@ import html
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
-from costmodel.errors import CostModelError
+from costmodel.errors import CostModelError, InputError
+from costmodel.files import write_atomic
 from costmodel.quantity import Quantity
 from costmodel.units import format_seconds
 
@@ -34,6 +36,7 @@ __all__ = [
     "note",
     "time_ticks",
     "translucent",
+    "write_figure",
 ]
 
 Figure: TypeAlias = Any
@@ -180,3 +183,19 @@ def time_ticks(low_s: float, high_s: float) -> tuple[list[float], list[str]]:
 def _log_grid(low: float, high: float, steps: Sequence[int]) -> Iterator[float]:
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return (step * 10.0**exponent for exponent, step in itertools.product(exponents, steps))
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure by the suffix of ``path``: a self-contained HTML page, or a picture (needs kaleido and a Chrome).
+
+    Raises
+    ------
+    InputError
+        If the suffix is neither.
+    """
+    if path.suffix == ".html":
+        write_atomic(path, figure.to_html(include_plotlyjs="inline", config=CONFIG))
+    elif path.suffix in (".png", ".svg", ".pdf"):
+        figure.write_image(path, width=860, height=560, scale=1.5)
+    else:
+        raise InputError(f"figure {path.name}: got suffix {path.suffix!r}, expected .html, .png, .svg or .pdf")
