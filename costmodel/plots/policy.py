@@ -34,7 +34,8 @@ _MOST_DOUBLINGS = 3
 
 # Size of a figure that labels are laid out for, of a letter, and of a mark, in pixels; directions tried for a label.
 _WIDTH, _HEIGHT, _LETTER, _LINE, _MARK = 760, 420, 6.2, 14, 8
-_SIDES = (("left", "bottom"), ("left", "top"), ("right", "bottom"), ("right", "top"))
+_SIDES = tuple((side, sign * rise) for rise in (9, 30, 50, 70, 90) for side in ("left", "right") for sign in (1, -1))
+_FAR = 3.0
 
 
 def pareto_figure(choice: PolicyChoice) -> Figure:
@@ -134,21 +135,33 @@ def _name_points(figure: Figure, choice: PolicyChoice, *, x: tuple[float, float]
     first = sorted(choice.candidates, key=lambda each: (each.name != choice.chosen, each.name not in choice.pareto))
     for each in first:
         boxes = [_box(points[each.name], each.name, side) for side in _SIDES]
-        covered = [sum(_overlap(box, other) for other in taken) + _outside(box) for box in boxes]
+        covered = [
+            sum(_overlap(box, other) for other in taken) + _outside(box) + _FAR * abs(rise)
+            for box, (_, rise) in zip(boxes, _SIDES, strict=True)
+        ]
         best = covered.index(min(covered))
         taken.append(boxes[best])
-        xanchor, yanchor = _SIDES[best]
-        figure.add_annotation(
-            x=math.log10(each.latency.percentile_s.value),
-            y=100 * each.accuracy.value,
-            text=f"<b>{label(each.name)}</b>" if each.name == choice.chosen else label(each.name),
-            font={"size": 12 if each.name in choice.pareto else 10},
-            showarrow=False,
-            xanchor=xanchor,
-            yanchor=yanchor,
-            xshift=6 if xanchor == "left" else -6,
-            yshift=2 if yanchor == "bottom" else -2,
-        )
+        _name_point(figure, each, _SIDES[best], chosen=each.name == choice.chosen, front=each.name in choice.pareto)
+
+
+def _name_point(figure: Figure, each: Candidate, side: tuple[str, int], *, chosen: bool, front: bool) -> None:
+    """Name beside a point, with a thin line to it where it is farther away."""
+    xanchor, rise = side
+    figure.add_annotation(
+        x=math.log10(each.latency.percentile_s.value),
+        y=100 * each.accuracy.value,
+        text=f"<b>{label(each.name)}</b>" if chosen else label(each.name),
+        font={"size": 12 if front else 10},
+        showarrow=True,
+        arrowhead=0,
+        arrowwidth=0.8 if abs(rise) > _LINE else 0.1,
+        arrowcolor=translucent(GREY, 0.8 if abs(rise) > _LINE else 0.0),
+        ax=_MARK if xanchor == "left" else -_MARK,
+        ay=-rise,
+        xanchor=xanchor,
+        yanchor="middle",
+        standoff=4,
+    )
 
 
 Box = tuple[float, float, float, float]
@@ -160,14 +173,14 @@ def _pixels(each: Candidate, x: tuple[float, float], y: tuple[float, float]) -> 
     return across * _WIDTH, up * _HEIGHT
 
 
-def _box(at: tuple[float, float], text: str, side: tuple[str, str]) -> Box:
+def _box(at: tuple[float, float], text: str, side: tuple[str, int]) -> Box:
     """Left, bottom, right and top of a label beside a point; of the mark alone where there is no text."""
     if not text:
         return at[0] - _MARK, at[1] - _MARK, at[0] + _MARK, at[1] + _MARK
     width = _LETTER * len(text)
     left = at[0] + _MARK if side[0] == "left" else at[0] - _MARK - width
-    bottom = at[1] + 2 if side[1] == "bottom" else at[1] - 2 - _LINE
-    return left, bottom, left + width, bottom + _LINE
+    middle = at[1] + side[1]
+    return left, middle - _LINE / 2, left + width, middle + _LINE / 2
 
 
 def _overlap(one: Box, other: Box) -> float:
@@ -271,18 +284,20 @@ def _name_sides(figure: Figure, surface: Surface, first: str, second: str) -> No
 
 
 def _clearest(surface: Surface, wanted: float) -> tuple[float, float] | None:
-    """Middle of the points on one side; nothing where there are none."""
+    """Middle of the clearer half of one side; nothing where there is no such side."""
     inside = [
-        (x, y)
-        for y, row in zip(surface.y, surface.probability, strict=True)
-        for x, value in zip(surface.x, row, strict=True)
-        if abs(value - wanted) < _UNCERTAIN[0]
+        (x, y, abs(doublings))
+        for y, row, shares in zip(surface.y, _doublings(surface), surface.probability, strict=True)
+        for x, doublings, share in zip(surface.x, row, shares, strict=True)
+        if abs(share - wanted) < _UNCERTAIN[0]
     ]
     if not inside:
         return None
-    centre = (sum(x for x, _ in inside) / len(inside), sum(y for _, y in inside) / len(inside))
+    middle = sorted(clear for _, _, clear in inside)[len(inside) // 2]
+    clear = [(x, y) for x, y, far in inside if far >= middle]
+    centre = (sum(x for x, _ in clear) / len(clear), sum(y for _, y in clear) / len(clear))
     spans = (max(surface.x) - min(surface.x), max(surface.y) - min(surface.y))
-    return min(inside, key=lambda at: sum(((a - c) / s) ** 2 for a, c, s in zip(at, centre, spans, strict=True)))
+    return min(clear, key=lambda at: sum(((a - c) / s) ** 2 for a, c, s in zip(at, centre, spans, strict=True)))
 
 
 def _explain_lines(figure: Figure) -> None:
