@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calibrate import cli_fit
+from calibrate import cli_engine, cli_fit
 from costmodel.render import note
 
 __all__ = ["app"]
@@ -16,6 +16,7 @@ app = typer.Typer(help="Measure a device and fit its coefficients.", no_args_is_
 
 
 cli_fit.register(app)
+cli_engine.register(app)
 
 
 @app.command()

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from costmodel.errors import InputError
 from costmodel.render import Format, emit, note
 
+if TYPE_CHECKING:
+    from calibrate.live import LivePlan
+    from calibrate.results import ServedAs
+    from costmodel.validation import Validation
+
 __all__ = ["validate"]
 
 
 def validate(
     cases: Annotated[Path | None, typer.Option(help="Table of real runs (CSV): nothing is run here.")] = None,
+    results: Annotated[
+        list[Path] | None, typer.Option(help="Result of vllm bench serve, GuideLLM or AIPerf; repeatable.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Results: the model that was served.")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="Results: WIDTHxHEIGHT of each request's images.")] = None,
     small: Annotated[str | None, typer.Option(help="Live: the small model, as for predict --model.")] = None,
     large: Annotated[str | None, typer.Option(help="Live: the large model.")] = None,
     hardware: Annotated[str | None, typer.Option(help="Profile; a case table names its own.")] = None,
@@ -51,28 +62,19 @@ def validate(
         result = check_cases(
             read_cases(cases), hardware=hardware, engine=engine, interval=interval, max_error=max_error
         )
+    elif results:
+        if not model or not hardware or not engine:
+            raise InputError("--results needs --model, --hardware and --engine: the files do not say")
+        served = _served(model, hardware, engine, dtype or "bf16", image or [])
+        result = _check_results(results, served, interval, max_error)
     elif small and large and hardware:
-        from calibrate.device import open_device
-        from calibrate.live import LivePlan, validate_live
-        from calibrate.progress import progress_bar
+        from calibrate.live import LivePlan
 
-        target = open_device(device, threads=threads)
-        plan = LivePlan(
-            small=small,
-            large=large,
-            hardware=hardware,
-            engine=engine or "hf-eager",
-            dtype=dtype or ("fp32" if target.kind == "cpu" else "bf16"),
-            requests=requests,
-            repeats=repeats,
-            budget_s=budget_s,
-            seed=seed,
-            interval=interval,
-        )
-        with progress_bar("running") as progress:
-            result = validate_live(plan, target, runs=runs, progress=progress)
+        names = (small, large, hardware, engine or "hf-eager", dtype or "")
+        plan = LivePlan(*names, requests, repeats, budget_s, seed, interval)
+        result = _run_live(plan, device, threads, runs)
     else:
-        raise InputError("got neither --cases nor all of --small, --large and --hardware; give one or the other")
+        raise InputError("expected --cases, or --results, or all of --small, --large and --hardware")
     text = result.model_dump_json(indent=1)
     if out is not None:
         write_atomic(out, text + "\n")
@@ -80,3 +82,32 @@ def validate(
     emit(validation_tables(result), text, output)
     if gate and result.verdict in ("failed", "inconclusive"):
         raise typer.Exit(1)
+
+
+def _served(model: str, hardware: str, engine: str, dtype: str, images: list[str]) -> ServedAs:
+    from calibrate.results import ServedAs
+    from costmodel.specs.images import ImageSize
+
+    return ServedAs(model, hardware, engine, dtype, images=tuple(ImageSize.parse(text) for text in images))
+
+
+def _check_results(paths: list[Path], served: ServedAs, interval: float, max_error: float | None) -> Validation:
+    from calibrate.results import read_results
+    from costmodel.cases import check_cases
+
+    found = [read_results(path, served) for path in paths]
+    for path, one in zip(paths, found, strict=True):
+        for reason, count in sorted(one.left_out.items()):
+            note(f"{path.name}: left out {count} request(s): {reason}")
+    return check_cases([case for one in found for case in one.cases], interval=interval, max_error=max_error)
+
+
+def _run_live(plan: LivePlan, device: str, threads: int, runs: Path) -> Validation:
+    from calibrate.device import open_device
+    from calibrate.live import validate_live
+    from calibrate.progress import progress_bar
+
+    target = open_device(device, threads=threads)
+    dtype = plan.dtype or ("fp32" if target.kind == "cpu" else "bf16")
+    with progress_bar("running") as progress:
+        return validate_live(replace(plan, dtype=dtype), target, runs=runs, progress=progress)

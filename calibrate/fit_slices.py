@@ -16,7 +16,7 @@ from calibrate.samples import Location, locate
 from costmodel.errors import FitError
 from costmodel.profiles import Coefficient, ComponentFit, SliceProfile
 
-__all__ = ["fit_slices"]
+__all__ = ["Point", "fit_component", "fit_slices"]
 
 Vector = NDArray[np.float64]
 
@@ -24,7 +24,9 @@ _LEAST_QUIET = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Point:
+class Point:
+    """One measured size: its features, and its time."""
+
     features: Mapping[str, float]
     location: Location
 
@@ -38,13 +40,13 @@ def fit_slices(rows: Sequence[Mapping[str, Any]]) -> tuple[SliceProfile, ...]:
         If a component was not measured at enough sizes to tell its coefficients apart.
     """
     locations = locate(rows, least_quiet=_LEAST_QUIET)
-    points: dict[tuple[str, ...], dict[str, dict[str, _Point]]] = defaultdict(lambda: defaultdict(dict))
+    points: dict[tuple[str, ...], dict[str, dict[str, Point]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         if row.get("op") != "slice":
             continue
         size = (row["model"], row["fingerprint"], row["engine"], row["dtype"])
         location = locations[row["item"], row["component"]]
-        points[size][row["component"]][row["item"]] = _Point(row["features"], location)
+        points[size][row["component"]][row["item"]] = Point(row["features"], location)
     return tuple(
         SliceProfile(
             model=model,
@@ -52,15 +54,15 @@ def fit_slices(rows: Sequence[Mapping[str, Any]]) -> tuple[SliceProfile, ...]:
             engine=engine,
             dtype=dtype,
             components={
-                name: _fit_component(f"{model} {name}", list(items.values())) for name, items in components.items()
+                name: fit_component(f"{model} {name}", list(items.values())) for name, items in components.items()
             },
         )
         for (model, fingerprint, engine, dtype), components in points.items()
     )
 
 
-def _fit_component(label: str, points: Sequence[_Point]) -> ComponentFit:
-    """Non-negative least squares on the relative error (equation 13).
+def fit_component(label: str, points: Sequence[Point]) -> ComponentFit:
+    """Fit coefficients by non-negative least squares on the relative error (equation 13).
 
     Features that are the same at all points (a batch of one) are told by the constant alone, and those that do not
     help the fit get a coefficient of zero; both are left out.
@@ -91,7 +93,7 @@ def _fit_component(label: str, points: Sequence[_Point]) -> ComponentFit:
     )
 
 
-def _independent_features(points: Sequence[_Point]) -> list[str]:
+def _independent_features(points: Sequence[Point]) -> list[str]:
     """The first constant feature, and every feature that is not proportional to an earlier one."""
     chosen: list[str] = []
     columns: list[Vector] = []
@@ -106,7 +108,7 @@ def _independent_features(points: Sequence[_Point]) -> list[str]:
     return chosen
 
 
-def _spread(relative: Vector, values: Vector, points: Sequence[_Point]) -> tuple[float, Vector]:
+def _spread(relative: Vector, values: Vector, points: Sequence[Point]) -> tuple[float, Vector]:
     """Residual spread, and covariance of the coefficients; sampling noise is the least that either can be."""
     residual = relative @ values - 1
     noise = float(np.mean([(p.location.stderr_s / p.location.value_s) ** 2 for p in points]))

@@ -11,8 +11,8 @@ from typing import Literal
 from costmodel.errors import CostModelError, MeasurementError
 from costmodel.families.sources import load_model
 from costmodel.files import read_bytes
-from costmodel.predict import predict
-from costmodel.profiles import load_engine, load_hardware
+from costmodel.predict import Latency, predict
+from costmodel.profiles import EngineProfile, HardwareProfile, load_engine, load_hardware
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageSize
 from costmodel.specs.workload import Workload
@@ -26,7 +26,7 @@ from costmodel.validation import (
     score_stage,
 )
 
-__all__ = ["Case", "check_cases", "read_cases"]
+__all__ = ["Case", "case_latency", "check_cases", "read_cases"]
 
 _REQUIRED = ("case_id", "model", "hardware", "engine", "dtype", "prompt_tokens", "output_tokens")
 
@@ -167,19 +167,28 @@ def _verdict(mape: float | None, max_error: float | None) -> tuple[Verdict, tupl
     return "passed", ()
 
 
-def _predicted_rows(case: Case, hardware: str, engine: str, interval: float) -> list[ValidationRow]:
-    if case.quantization != "none":
-        raise MeasurementError(f"quantization {case.quantization!r} is not modelled yet; expected 'none'")
-    if case.num_devices != 1:
-        raise MeasurementError(f"num_devices is {case.num_devices}; only one device is modelled yet")
-    latency = predict(
+def case_latency(case: Case, hardware: HardwareProfile, engine: EngineProfile, *, interval: float = 0.9) -> Latency:
+    """Predict the stages of one case.
+
+    Raises
+    ------
+    CostModelError
+        If its model, number format or request can't be predicted.
+    """
+    return predict(
         load_model(case.model),
-        load_hardware(hardware),
-        load_engine(engine),
+        hardware,
+        engine,
         case.workload,
         dtype=case.dtype,
+        quantization=case.quantization,
+        num_devices=case.num_devices,
         interval=interval,
     ).latency
+
+
+def _predicted_rows(case: Case, hardware: str, engine: str, interval: float) -> list[ValidationRow]:
+    latency = case_latency(case, load_hardware(hardware), load_engine(engine), interval=interval)
     return [
         row_of(case.case_id, case.model, stage, (measured_s,), getattr(latency, f"{stage}_s"))
         for stage, measured_s in case.measured_s.items()

@@ -58,6 +58,7 @@ def predict(
     kv_dtype: Annotated[str | None, typer.Option(help="Number format of the KV cache.")] = None,
     quantization: Annotated[str, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …")] = "none",
     tp: Annotated[int, typer.Option(help="Devices that share each layer.")] = 1,
+    prefill_chunk: Annotated[int | None, typer.Option(help="Most tokens of a request in one prefill pass.")] = None,
     cached_prefix: Annotated[int, typer.Option(help="Leading tokens already in the KV cache.")] = 0,
     interval: Interval = 0.9,
     output: Output = Format.TABLE,
@@ -88,6 +89,7 @@ def predict(
         kv_dtype=kv_dtype,
         quantization=quantization,
         num_devices=tp,
+        chunk_tokens=prefill_chunk,
         interval=interval,
     )
     emit([prediction_table(prediction)], prediction.model_dump_json(indent=1), output)
@@ -149,18 +151,27 @@ def breakeven(
 def models(
     action: Annotated[str, typer.Argument(help="list, or show.")] = "list",
     key: Annotated[str | None, typer.Argument(help="Which one to show.")] = None,
+    image: Images = None,
+    prompt_tokens: Annotated[int, typer.Option(help="Text tokens of the request whose work show tells.")] = 1000,
     output: Output = Format.TABLE,
 ) -> None:
-    """List the models that have a preset, or show one.
+    """List the models that have a preset, or show the parts of one and the work of a request.
 
-    Example: costmodel models show Qwen/Qwen3-VL-8B-Instruct --format json
+    Example: costmodel models show Qwen/Qwen3-VL-8B-Instruct --image 1024x768 --prompt-tokens 100
     """
-    from costmodel import load_model
+    from costmodel import Workload, load_model
     from costmodel.families.sources import preset_names
+    from costmodel.parts import parts_table, work_table
+    from costmodel.specs.images import ImageSize
     from costmodel.tables import model_table
 
     chosen = [load_model(name) for name in _chosen(action, key, preset_names())]
-    emit([model_table(chosen)], _json(chosen), output)
+    tables = [model_table(chosen)]
+    if action == "show" and output is not Format.CSV:
+        sizes = tuple(ImageSize.parse(text) for text in image or ())
+        workload = Workload(images=sizes, prompt_tokens=prompt_tokens, output_tokens=1)
+        tables += [parts_table(chosen[0]), work_table(chosen[0], workload)]
+    emit(tables, _json(chosen), output)
 
 
 @app.command()

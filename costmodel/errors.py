@@ -13,7 +13,16 @@
     │   ├── PolicyError          a plan, a budget, or a choice that cannot be made
     │   └── TraceError           recorded answers that do not fit together
     ├── FitError                 data that cannot determine the coefficients
-    └── DeviceError              a device that cannot be measured
+    ├── DeviceError              a device that cannot be measured
+    └── EndpointError            a server that gave no usable answer
+        ├── EndpointUnreachableError   nothing listens there
+        ├── EndpointAuthError          it wants another key
+        ├── EndpointBusyError          it says to come back later, and did so until the last attempt
+        ├── EndpointServerError        it failed by itself
+        ├── EndpointTimeoutError       it did not answer, or stopped answering, in time
+        ├── EndpointStreamError        what it sent broke off or is not what was announced
+        └── EndpointRequestError       it refuses this request
+            └── ImageUnsupportedError  it reads no images
 """
 
 from __future__ import annotations
@@ -25,7 +34,16 @@ __all__ = [
     "ConfigError",
     "CostModelError",
     "DeviceError",
+    "EndpointAuthError",
+    "EndpointBusyError",
+    "EndpointError",
+    "EndpointRequestError",
+    "EndpointServerError",
+    "EndpointStreamError",
+    "EndpointTimeoutError",
+    "EndpointUnreachableError",
     "FitError",
+    "ImageUnsupportedError",
     "InputError",
     "MeasurementError",
     "PolicyError",
@@ -116,3 +134,69 @@ class FitError(CostModelError):
 
 class DeviceError(CostModelError):
     """A device that is absent or cannot be measured."""
+
+
+class EndpointError(CostModelError):
+    """A server that gave no usable answer.
+
+    Attributes
+    ----------
+    outcome
+        The kind of failure in one word, as it is written to files.
+    retry_after_s
+        How long the server asked to wait, where it did.
+    """
+
+    outcome = "failed"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class EndpointUnreachableError(EndpointError):
+    """Nothing listens at the address, or the connection can't be made."""
+
+    outcome = "unreachable"
+
+
+class EndpointAuthError(EndpointError):
+    """The server refuses the key, or wants one. The message never holds it."""
+
+    outcome = "unauthorised"
+
+
+class EndpointBusyError(EndpointError):
+    """The server asks to come back later (429, 503), up to the last attempt."""
+
+    outcome = "busy"
+
+
+class EndpointServerError(EndpointError):
+    """The server failed by itself (5xx, or an error inside a stream)."""
+
+    outcome = "server_error"
+
+
+class EndpointTimeoutError(EndpointError):
+    """No answer in time, or a stream that stalled."""
+
+    outcome = "timeout"
+
+
+class EndpointStreamError(EndpointError):
+    """A stream that broke off, or holds something else than events of a chat completion."""
+
+    outcome = "broken_stream"
+
+
+class EndpointRequestError(EndpointError):
+    """The server refuses this request as it stands: another attempt would fail as well."""
+
+    outcome = "refused"
+
+
+class ImageUnsupportedError(EndpointRequestError):
+    """The server, or its model, reads no images."""
+
+    outcome = "image_unsupported"

@@ -65,7 +65,6 @@ def memory_of(
             cross_tokens=cross_tokens,
             element_bytes=dtype_of(options.kv_dtype).activation_bytes,
             devices=options.num_devices,
-            expanded=not options.fused,
         )
         for group in model.decoder.layers
     )

@@ -122,6 +122,7 @@ def predict(
     kv_dtype: str | None = None,
     quantization: str = "none",
     num_devices: int = 1,
+    chunk_tokens: int | None = None,
     interval: float = 0.9,
 ) -> Prediction:
     """Predict the latency of a request.
@@ -136,6 +137,8 @@ def predict(
         Scheme of the decoder layers' weights, see :data:`costmodel.program.QUANTIZATIONS`.
     num_devices
         Devices that share each layer (tensor parallelism).
+    chunk_tokens
+        Most tokens of a request in one pass of the prefill; all of them where not given.
     interval
         Probability that the intervals should hold.
 
@@ -158,6 +161,7 @@ def predict(
         kv_dtype=kv_dtype,
         quantization=quantization,
         num_devices=num_devices,
+        chunk_tokens=chunk_tokens,
     )
     return Prediction(
         model=model.name,
@@ -188,13 +192,14 @@ def estimate(
     kv_dtype: str | None = None,
     quantization: str = "none",
     num_devices: int = 1,
+    chunk_tokens: int | None = None,
 ) -> Forecast:
     """Estimates by stage with their sources of error; parameters and errors as :func:`predict`."""
     dtype_of(kv_dtype or dtype)
-    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices)
+    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
     for name in (dtype, options.linear_dtype):
         hardware.datasheet.flops_per_s(dtype_of(name).compute)
-    _check_devices(model, num_devices)
+    _check_options(model, options)
     # Slices were measured on one device, with weights that are not quantised.
     plain = num_devices == 1 and quantization == "none"
     slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if plain else None
@@ -209,7 +214,7 @@ def estimate(
     memory = memory_of(
         model,
         context_tokens=prompt + workload.output_tokens,
-        largest_pass_tokens=prompt - workload.cached_prefix_tokens,
+        largest_pass_tokens=min(prompt - workload.cached_prefix_tokens, chunk_tokens or prompt),
         patches=sum(layout.patches for layout in layouts),
         cross_tokens=program.cross_tokens(layouts, options),
         batch=workload.batch,
@@ -220,9 +225,11 @@ def estimate(
     return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, programs, memory)
 
 
-def _check_devices(model: ModelSpec, num_devices: int) -> None:
-    if num_devices < 1:
-        raise WorkloadError(f"num_devices is {num_devices}, expected 1 or more")
+def _check_options(model: ModelSpec, options: Options) -> None:
+    num_devices = options.num_devices
+    for name, got in (("num_devices", num_devices), ("chunk_tokens", options.chunk_tokens)):
+        if got is not None and got < 1:
+            raise WorkloadError(f"{name} is {got}, expected 1 or more")
     for group in model.decoder.layers:
         heads = group.attention.query_heads
         if heads % num_devices:
@@ -241,13 +248,8 @@ def _stages(
     preprocess = program.preprocess(workload.images * batch, layouts * batch)
     encode = program.encode(model, layouts, batch=batch, options=options)
     cross = program.cross_tokens(layouts, options)
-    prefill = program.prefill(
-        model,
-        new_tokens=float(prompt - cached),
-        cached_tokens=float(cached),
-        batch=batch,
-        options=options,
-        cross_tokens=cross,
+    chunks = program.prefill_chunks(
+        model, new_tokens=prompt - cached, cached_tokens=cached, batch=batch, options=options, cross_tokens=cross
     )
     steps = workload.output_tokens - 1
     nodes, weights = _legendre(_DECODE_NODES)
@@ -258,9 +260,10 @@ def _stages(
     estimates = {
         "preprocess": pricer.preprocess(preprocess, copied),
         "encode": pricer.stage(encode),
-        "prefill": pricer.stage(prefill),
+        "prefill": total(pricer.stage(chunk) for chunk in chunks),
         "decode": pricer.stage(decode).averaged(weights * steps),
     }
+    prefill = Stage("prefill", tuple(component for chunk in chunks for component in chunk.components))
     return estimates, (encode, prefill, decode)
 
 

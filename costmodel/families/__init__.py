@@ -33,6 +33,7 @@ from costmodel.families import (
     qwen3_vl,
     smolvlm,
     text_only,
+    vipllava,
 )
 from costmodel.families.reader import ConfigReader
 from costmodel.specs.base import first_problem
@@ -61,6 +62,7 @@ _MODULES = (
     qwen3_vl,
     smolvlm,
     text_only,
+    vipllava,
 )
 _READERS: dict[str, Callable[..., ModelSpec]] = {
     model_type: module.read for module in _MODULES for model_type in module.MODEL_TYPES

@@ -19,9 +19,8 @@ def projection(
     return ProjectionSpec(name=name, count=1, norm=norm, norm_size=norm_size, linears=linears)
 
 
-def feature_layers(config: ConfigReader, depth: int) -> int:
+def feature_layers(config: ConfigReader, depth: int, *, key: str = "vision_feature_layer") -> int:
     """Count the vision blocks whose outputs enter the connector side by side: one, or a list of them."""
-    key = "vision_feature_layer"
     if config.has(key) and config.holds(key, list):
         layers = config.integers(key, lowest=-depth)
     else:

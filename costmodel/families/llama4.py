@@ -8,7 +8,7 @@ from costmodel.families.reader import ConfigReader
 from costmodel.families.towers import plain_block
 from costmodel.image_rules.internvl import read_ratio
 from costmodel.image_rules.llama4 import read_llama4
-from costmodel.image_rules.settings import read_patch_size, read_side
+from costmodel.image_rules.settings import check_equal, read_patch_size, read_side
 from costmodel.specs.model import (
     AnyMlp,
     ConnectorSpec,
@@ -58,11 +58,15 @@ def _vision(vision: ConfigReader) -> VisionSpec:
 def _connector(vision: ConfigReader, decoder_size: int) -> ConnectorSpec:
     """Pixel shuffle and two maps (the vision adapter, which transformers keeps in the tower), then one map."""
     merged = vision.integer("hidden_size") * read_ratio(vision, "pixel_shuffle_ratio") ** 2
-    inner, outer = vision.integer("projector_input_dim"), vision.integer("projector_output_dim")
+    # The adapter's first map is declared by the width of the blocks' MLP.
+    check_equal(vision, "intermediate_size", merged, why="the size of merged patches")
+    outer = vision.integer("projector_output_dim")
+    check_equal(vision, "projector_input_dim", outer, why="the projector_output_dim")
+    check_equal(vision, "vision_output_dim", outer, why="the projector_output_dim")
     return ConnectorSpec(
         projections=(
-            projection(merged, inner, outer, bias=False, name="adapter"),
-            projection(vision.integer("vision_output_dim"), decoder_size, bias=False),
+            projection(merged, outer, outer, bias=False, name="adapter"),
+            projection(outer, decoder_size, bias=False),
         )
     )
 

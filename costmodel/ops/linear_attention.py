@@ -17,7 +17,7 @@ _STATE_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class LinearAttention:
-    """Gated delta rule over ``q_len`` new tokens, ``chunk`` of them at a time (arXiv 2412.06464, section 3.3).
+    """Gated delta rule over ``q_len`` new tokens, ``chunk`` of them at a time (arXiv 2412.06464; equation 21).
 
     A chunk takes products of its keys, queries and values among themselves (quadratic in ``chunk``), a triangular
     solve, and three products with the state of each head. A decode step is a chunk of one token.

@@ -6,7 +6,7 @@ decoder layer, the head, or the shell around them. Token counts may be numpy arr
 
 from __future__ import annotations
 
-from costmodel.program.decoder import decode_step, prefill
+from costmodel.program.decoder import decode_step, prefill, prefill_chunks
 from costmodel.program.images import cross_tokens, image_layouts, preprocess
 from costmodel.program.stages import QUANTIZATIONS, Component, Options, Stage
 from costmodel.program.vision import encode
@@ -21,5 +21,6 @@ __all__ = [
     "encode",
     "image_layouts",
     "prefill",
+    "prefill_chunks",
     "preprocess",
 ]

@@ -130,7 +130,7 @@ def _cross_attention(spec: CrossAttentionSpec, norm: str, rows: Rows, run: Pass)
 
 
 def _latent_attention(spec: LatentAttentionSpec, norm: str, rows: Rows, run: Pass) -> list[Op]:
-    """Latent attention: expanded keys and values at prefill, the latent itself in a fused decode step."""
+    """Latent attention: over expanded keys and values, or over the latents themselves in a fused decode step."""
     heads, dtype = share(spec.num_heads, rows.devices), rows.dtype
     ops: list[Op] = []
     if spec.query_latent_dim is None:
@@ -142,17 +142,18 @@ def _latent_attention(spec: LatentAttentionSpec, norm: str, rows: Rows, run: Pas
     ops += rows.widen("kv_down", spec.cached_per_token)
     ops.append(rows.pass_over("latent_norm", norm, spec.latent_dim))
     ops.append(rows.pass_over("rope", "rope", (heads + 1) * spec.rotary_dim))
-    # With keys and values of different widths, their mean gives the same products and bytes.
-    expanded = (spec.key_dim + spec.value_dim) / 2
+    up_size, cached = heads * (spec.nope_dim + spec.value_dim), float(spec.cached_per_token)
     if run.generating and run.options.fused:
         # The up map is taken into queries and output instead: the same weights, once a token.
-        ops.append(Gemm("absorbed", rows.count, heads * (spec.nope_dim + spec.value_dim), spec.latent_dim, dtype))
+        ops.append(Gemm("absorbed", rows.count, up_size, spec.latent_dim, dtype))
         inner = (2 * spec.latent_dim + spec.rotary_dim) / 2
-        ops.append(_cached_attention(run, heads, 1, inner, cached_per_token=float(spec.cached_per_token)))
+        ops.append(_cached_attention(run, heads, 1, inner, cached_per_token=cached))
     else:
-        ops.append(Gemm("kv_up", rows.count, heads * (spec.nope_dim + spec.value_dim), spec.latent_dim, dtype))
-        cached = float(spec.cached_per_token) if run.options.fused else None
-        ops.append(_cached_attention(run, heads, heads, expanded, cached_per_token=cached))
+        # Latents of the whole context are expanded, those in the cache again. With keys and values of different
+        # widths, their mean gives the same products.
+        ops.append(Gemm("kv_up", run.batch * run.context_tokens, up_size, spec.latent_dim, dtype))
+        mean = (spec.key_dim + spec.value_dim) / 2
+        ops.append(_cached_attention(run, heads, heads, mean, cached_per_token=cached))
     return ops + rows.narrow("output", heads * spec.value_dim)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from costmodel.ops import AllGather, AllReduce, Elementwise, Gemm, Num, Op, dtype_of
@@ -9,9 +10,9 @@ from costmodel.program.attention import Pass, attention_ops
 from costmodel.program.layers import attention_flops, group_suffix, kv_bytes, layer_ops, matrix_flops
 from costmodel.program.rows import Rows, elementwise
 from costmodel.program.stages import Component, Options, Stage
-from costmodel.specs.model import DecoderSpec, LayerGroup, ModelSpec
+from costmodel.specs.model import AttentionSpec, DecoderSpec, LayerGroup, ModelSpec
 
-__all__ = ["decode_step", "prefill"]
+__all__ = ["decode_step", "prefill", "prefill_chunks"]
 
 
 def prefill(
@@ -46,6 +47,26 @@ def prefill(
     return Stage("prefill", (shell, *_layers(model.decoder, run, "prefill"), _head(model, batch, options)))
 
 
+def prefill_chunks(
+    model: ModelSpec, *, new_tokens: int, cached_tokens: int, batch: int, options: Options, cross_tokens: int = 0
+) -> tuple[Stage, ...]:
+    """Prefill in passes of at most ``options.chunk_tokens`` per request; the last one makes the output token."""
+    length = options.chunk_tokens or new_tokens
+    stages = [
+        prefill(
+            model,
+            new_tokens=float(min(length, new_tokens - start)),
+            cached_tokens=float(cached_tokens + start),
+            batch=batch,
+            options=options,
+            cross_tokens=cross_tokens,
+            first_chunk=start == 0,
+        )
+        for start in range(0, new_tokens, length)
+    ]
+    return (*(Stage(stage.name, stage.components[:-1]) for stage in stages[:-1]), stages[-1])
+
+
 def decode_step(model: ModelSpec, *, context_tokens: Num, batch: int, options: Options, cross_tokens: int = 0) -> Stage:
     """One step: one new token a request, attending to ``context_tokens`` including itself."""
     run = Pass(
@@ -69,12 +90,20 @@ def _layers(decoder: DecoderSpec, run: Pass, phase: str) -> list[Component]:
 
 def _layer(decoder: DecoderSpec, group: LayerGroup, run: Pass, phase: str) -> Component:
     options = run.options
+    if _last_token_suffices(group, options) and not run.generating:
+        run = dataclasses.replace(run, new_tokens=1.0)
     rows = Rows(run.batch * run.new_tokens, decoder.hidden_size, options.linear_dtype, options, options.num_devices)
     ops = layer_ops(group, rows, attention_ops(group.attention, group.norm, rows, run))
     features: dict[str, Num] = {"layers": 1.0, "gemm_flops": matrix_flops(ops)}
     feature, of = _PHASE_FEATURES[phase]
     features[feature] = of(ops)
     return Component(f"{phase}.decoder_layer{group_suffix(decoder.layers, group)}", group.count, ops, features)
+
+
+def _last_token_suffices(group: LayerGroup, options: Options) -> bool:
+    """Layers that read the cache of earlier ones: transformers takes only the last token of a prompt through them."""
+    attention = group.attention
+    return isinstance(attention, AttentionSpec) and attention.kv == "earlier_layer" and not options.fused
 
 
 _PHASE_FEATURES: dict[str, tuple[str, Callable[[tuple[Op, ...]], Num]]] = {

@@ -11,7 +11,8 @@ __all__ = ["mlp_ops"]
 
 def mlp_ops(spec: AnyMlp, rows: Rows) -> list[Op]:
     """Operators from the normalised hidden state to the block's output."""
-    return _experts(spec, rows) if isinstance(spec, MoeSpec) else _dense(spec, rows)
+    ops = _experts(spec, rows) if isinstance(spec, MoeSpec) else _dense(spec, rows)
+    return ops + rows.summed("mlp")
 
 
 def _dense(spec: MlpSpec, rows: Rows, prefix: str = "") -> list[Op]:
@@ -21,7 +22,7 @@ def _dense(spec: MlpSpec, rows: Rows, prefix: str = "") -> list[Op]:
     if not rows.options.fused:
         ops = [Gemm(f"{prefix}up", rows.count, inner, rows.hidden, rows.dtype) for _ in range(spec.ups)]
     ops.append(rows.pass_over(f"{prefix}activation", "swiglu" if spec.gated else "gelu", inner))
-    return ops + rows.narrow(f"{prefix}down", inner)
+    return [*ops, rows.back(f"{prefix}down", inner)]
 
 
 def _experts(spec: MoeSpec, rows: Rows) -> list[Op]:

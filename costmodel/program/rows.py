@@ -45,11 +45,18 @@ class Rows:
 
     def narrow(self, name: str, width: float) -> list[Op]:
         """Map from this device's share of a width back to the hidden state, and the sum over devices."""
-        ops: list[Op] = [Gemm(name, self.count, self.hidden, width, self.dtype)]
-        if self.devices > 1:
-            size = self.count * self.hidden * dtype_of(self.options.dtype).activation_bytes
-            ops.append(AllReduce(f"{name}_sum", size, self.devices, self.options.dtype))
-        return ops
+        return [self.back(name, width), *self.summed(name)]
+
+    def back(self, name: str, width: float) -> Op:
+        """Map back to the hidden state that leaves the sum over devices to later."""
+        return Gemm(name, self.count, self.hidden, width, self.dtype)
+
+    def summed(self, name: str) -> list[Op]:
+        """Sum of what the devices have (nothing where there is one)."""
+        if self.devices == 1:
+            return []
+        size = self.count * self.hidden * dtype_of(self.options.dtype).activation_bytes
+        return [AllReduce(f"{name}_sum", size, self.devices, self.options.dtype)]
 
     def pass_over(self, name: str, kind: str, width: float) -> Elementwise:
         """Elementwise work over ``width`` values a row."""

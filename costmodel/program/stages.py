@@ -39,6 +39,8 @@ class Options:
         Scheme of the decoder layers' weights: ``none`` or a key of :data:`QUANTIZATIONS`.
     num_devices
         Devices that share each layer (tensor parallelism). 1 is the plain case.
+    chunk_tokens
+        Most tokens of a request in one pass of a prefill (``None``: all of them).
     """
 
     dtype: str
@@ -46,6 +48,7 @@ class Options:
     fused: bool
     quantization: str = "none"
     num_devices: int = 1
+    chunk_tokens: int | None = None
 
     @property
     def linear_dtype(self) -> str:

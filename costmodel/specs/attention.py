@@ -82,9 +82,7 @@ class AttentionSpec(Frozen):
             norms = {"head": self.head_dim, "whole": self.q_size}.get(self.qk_norm, 0)
         return weights + projected * self.qkv_bias + hidden_size * self.output_bias + norms
 
-    def cache_bytes(
-        self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int, expanded: bool
-    ) -> float:
+    def cache_bytes(self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int) -> float:
         """Bytes that one layer keeps on one device for one request.
 
         Parameters
@@ -95,8 +93,6 @@ class AttentionSpec(Frozen):
             Of a value in the KV cache.
         devices
             Of tensor parallelism: KV heads are shared out, and repeated where there are fewer than devices.
-        expanded
-            Whether an engine without kernels for it keeps the keys and values that a latent stands for.
         """
         if self.kv == "earlier_layer":
             return 0.0
@@ -135,9 +131,7 @@ class CrossAttentionSpec(Frozen):
         """Parameters of one layer's attention; the vision states are as wide as the text's."""
         return 2 * hidden_size * (self.q_size + self.kv_size) + 2 * self.head_dim * self.qk_norm
 
-    def cache_bytes(
-        self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int, expanded: bool
-    ) -> float:
+    def cache_bytes(self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int) -> float:
         """Bytes kept for the vision states, see :meth:`AttentionSpec.cache_bytes`."""
         return 2.0 * element_bytes * cross_tokens * -(-self.num_kv_heads // devices) * self.head_dim
 
@@ -190,14 +184,9 @@ class LatentAttentionSpec(Frozen):
         up = self.latent_dim * self.num_heads * (self.nope_dim + self.value_dim)
         return queries + down + up + hidden_size * self.num_heads * self.value_dim
 
-    def cache_bytes(
-        self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int, expanded: bool
-    ) -> float:
+    def cache_bytes(self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int) -> float:
         """Bytes of the latents, which every device needs whole; see :meth:`AttentionSpec.cache_bytes`."""
-        per_token = float(self.cached_per_token)
-        if expanded:
-            per_token = self.num_heads * (self.key_dim + self.value_dim) / devices
-        return element_bytes * context_tokens * per_token
+        return element_bytes * context_tokens * self.cached_per_token
 
 
 class LinearAttentionSpec(Frozen):
@@ -246,9 +235,7 @@ class LinearAttentionSpec(Frozen):
         maps = hidden_size * (self.mixed_size + 2 * self.value_size + 2 * self.num_value_heads)
         return maps + self.mixed_size * self.convolution + 2 * self.num_value_heads + self.value_dim
 
-    def cache_bytes(
-        self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int, expanded: bool
-    ) -> float:
+    def cache_bytes(self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int) -> float:
         """Bytes of the state and of the convolution's past; the same for every length."""
         state = _STATE_BYTES * self.num_value_heads * self.key_dim * self.value_dim
         return (state + element_bytes * self.mixed_size * self.convolution) / devices
