@@ -21,7 +21,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Profile to write.")],
     max_samples_per_op: Annotated[int, typer.Option(help="Rows per operator and number format.")] = _MAX_SAMPLES,
 ) -> None:
-    """Fit the operator laws to recorded kernel timings and write a profile.
+    """Fit the operator laws to recorded kernel timings, and slices where there are any; write a profile.
 
     Rows that cannot be used are dropped, named and counted; an operator whose fit is degenerate gets no law.
 
@@ -29,6 +29,7 @@ def fit(
     """
     from calibrate.rebuild import base_profile, fitted_profile, profile_text
     from calibrate.tables import read_tables
+    from calibrate.write_profile import with_slices
     from costmodel.errors import FitError
     from costmodel.files import write_atomic
     from costmodel.profiles import Provenance
@@ -41,6 +42,7 @@ def fit(
         date=datetime.now(UTC).date().isoformat(),
     )
     profile = fitted_profile(base_profile(hardware), tables, provenance, max_samples=max_samples_per_op)
+    profile = with_slices(profile, rows)
     refused = [text for text in profile.provenance.notes if text.startswith("no law for")]
     if not profile.laws:
         raise FitError(f"no operator could be fitted, no profile is written: {'; '.join(refused)}")

@@ -12,14 +12,15 @@ import numpy as np
 
 from calibrate.fit import fit_best_law
 from calibrate.fit_slices import fit_slices
+from calibrate.journal import read_journal
 from calibrate.samples import quiet_flags
 from calibrate.tables import OperatorTable, read_tables
 from calibrate.telemetry import ANCHOR_NAMES
-from costmodel.errors import FitError
+from costmodel.errors import FitError, MeasurementError
 from costmodel.laws import laws_for
 from costmodel.profiles import Datasheet, HardwareProfile, LawFit, Provenance
 
-__all__ = ["build_profile", "profile_key"]
+__all__ = ["build_profile", "profile_key", "with_slices"]
 
 # Operators on at least this many bytes stream from memory: their best rate is the bandwidth of a measured device.
 _STREAMING_BYTES = 16 * 1024 * 1024
@@ -76,6 +77,22 @@ def build_profile(
             notes=notes,
         ),
     )
+
+
+def with_slices(profile: HardwareProfile, files: Sequence[Path]) -> HardwareProfile:
+    """The profile with the slices that journals among ``files`` hold; other tables have none."""
+    for path in files:
+        rows = _journal_rows(path)
+        if any(row.get("op") == "slice" for row in rows):
+            profile = profile.model_copy(update={"slices": fit_slices(rows), "run_log_sd": _drift(rows)})
+    return profile
+
+
+def _journal_rows(path: Path) -> Sequence[Mapping[str, Any]]:
+    try:
+        return read_journal(path)[1] if path.suffix == ".jsonl" else ()
+    except MeasurementError:
+        return ()
 
 
 def _kernel_tables(journal: Path) -> dict[str, OperatorTable]:

@@ -248,6 +248,23 @@ def calibrated(killed: tuple[Workplace, list[bytes]]) -> Workplace:
     return place
 
 
+@pytest.mark.slow
+def test_samples_can_be_fitted_again_without_the_device(calibrated: Workplace) -> None:
+    first = load_hardware(calibrated.folder / "profile.json")
+    again = calibrated.folder / "again.json"
+    command = ["calibrate", "fit", str(calibrated.folder / "profile.jsonl"), "--out", str(again)]
+    status, _, err = calibrated.run([*command, "--hardware", str(calibrated.folder / "profile.json")])
+    assert status == 0, err
+    fitted = load_hardware(again)
+    assert fitted.run_log_sd == pytest.approx(first.run_log_sd, rel=1e-4)
+    assert [entry.model for entry in fitted.slices] == [entry.model for entry in first.slices]
+    for new, old in zip(fitted.slices, first.slices, strict=True):
+        for name, component in old.components.items():
+            values = {key: coefficient.value for key, coefficient in component.coefficients.items()}
+            refitted = {key: c.value for key, c in new.components[name].coefficients.items()}
+            assert refitted == pytest.approx(values, rel=1e-4)
+
+
 @pytest.fixture(scope="module")
 def validated(calibrated: Workplace) -> tuple[Workplace, Validation]:
     """Predictions of that profile against live runs."""
