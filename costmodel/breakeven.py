@@ -153,7 +153,6 @@ def break_even(
     sides = [_Side(role, model, hardware, engine, request, dtype) for role, model in pair]
     point, at_s = _solve(sides[0], sides[1], large_output_tokens, interval)
     longest = max(large_output_tokens, small_output_tokens or 1, math.ceil(point.value) if point else 1)
-    lengths = _lengths(2 * longest)
     probability = None
     if small_output_tokens is not None:
         probability = _probability_slower(sides[0].run(small_output_tokens), sides[1].run(large_output_tokens))
@@ -170,22 +169,27 @@ def break_even(
         small_at_break_even_s=at_s,
         large_s=sides[1].quantity(large_output_tokens, interval),
         probability_large_faster=probability,
-        curve=tuple(
-            BreakEvenPoint(
-                large_output_tokens=tokens,
-                small_output_tokens=_solve(sides[0], sides[1], tokens, interval)[0],
-            )
-            for tokens in _lengths(2 * large_output_tokens)
-        ),
-        latencies=tuple(
-            LatencyPoint(
-                output_tokens=tokens,
-                small_s=sides[0].quantity(tokens, interval),
-                large_s=sides[1].quantity(tokens, interval),
-            )
-            for tokens in lengths
-        ),
+        curve=_curve(sides[0], sides[1], _lengths(2 * large_output_tokens), interval),
+        latencies=_latencies(sides[0], sides[1], _lengths(2 * longest), interval),
         warnings=tuple(dict.fromkeys([*sides[0].warnings, *sides[1].warnings])),
+    )
+
+
+def _curve(small: _Side, large: _Side, lengths: Sequence[int], interval: float) -> tuple[BreakEvenPoint, ...]:
+    return tuple(
+        BreakEvenPoint(large_output_tokens=tokens, small_output_tokens=_solve(small, large, tokens, interval)[0])
+        for tokens in lengths
+    )
+
+
+def _latencies(small: _Side, large: _Side, lengths: Sequence[int], interval: float) -> tuple[LatencyPoint, ...]:
+    return tuple(
+        LatencyPoint(
+            output_tokens=tokens,
+            small_s=small.quantity(tokens, interval),
+            large_s=large.quantity(tokens, interval),
+        )
+        for tokens in lengths
     )
 
 
