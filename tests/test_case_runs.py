@@ -18,7 +18,7 @@ from calibrate.engines.case_runs import CaseRequest, outcome_counts, run_request
 from calibrate.engines.openai_endpoint import Endpoint, OpenAIEndpoint, Timeouts
 from calibrate.engines.protocol import Answer, Request
 from calibrate.engines.retry import RetryPolicy
-from calibrate.journal import Journal, read_journal
+from calibrate.measure.journal import Journal, read_journal
 from costmodel.errors import EndpointAuthError, EndpointError, EndpointUnreachableError
 
 ONCE = RetryPolicy(attempts=1)

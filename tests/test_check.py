@@ -13,9 +13,9 @@ from made_profiles import LARGE, SMALL, calibrated, engine, preset
 pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
 pytest.importorskip("transformers", reason="transformers is not installed (extra: calibrate)")
 
-from calibrate.check import check_runs
-from calibrate.live import plan_cases
-from calibrate.live_runs import LiveCase, design_cases
+from calibrate.check.live import plan_cases
+from calibrate.check.runs import LiveCase, design_cases
+from calibrate.check.verdict import check_runs
 from costmodel.predict import predict
 from costmodel.specs.workload import Workload
 from costmodel.validation import Validation

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra 'calibrate'")
 
-from calibrate.tables import read_tables
+from calibrate.tables.operators import read_tables
 
 
 @pytest.mark.slow
@@ -19,7 +19,11 @@ def test_two_processes_write_rows_that_fit_reads(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["--out", str(out), "--most-bytes", "1048576", "--sizes", "4", "--dtype", "fp32"]
     done = subprocess.run(
-        [*command, "-m", "calibrate.collectives", *options], capture_output=True, text=True, timeout=120, check=False
+        [*command, "-m", "calibrate.measure.collectives", *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     tables = read_tables([out]).tables

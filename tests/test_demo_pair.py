@@ -12,10 +12,10 @@ pytest.importorskip("transformers", reason="transformers is not installed (extra
 
 import torch
 
-from calibrate import demo_pair
-from calibrate.demo_pair import write_demo_pair
-from calibrate.device import CpuDevice, CudaDevice
-from calibrate.hf_config import hf_config
+from calibrate.check import demo_pair
+from calibrate.check.demo_pair import write_demo_pair
+from calibrate.measure.device import CpuDevice, CudaDevice
+from calibrate.measure.hf_config import hf_config
 from costmodel.families.sources import load_model, preset_names
 
 CPU = CpuDevice(threads=1)

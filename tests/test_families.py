@@ -61,7 +61,7 @@ def _spec_parts(spec: ModelSpec) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", WRITABLE)
 def test_preset_has_the_parameters_of_the_real_model(name: str, torch: Any, hf_class: Any) -> None:
-    from calibrate.hf_config import hf_config
+    from calibrate.measure.hf_config import hf_config
 
     spec = load_model(name)
     with torch.device("meta"):
@@ -134,7 +134,7 @@ def test_preset_has_the_published_number_of_parameters(name: str, realdata: Path
 
 @pytest.mark.parametrize("name", WRITABLE)
 def test_writing_and_reading_a_transformers_config_is_the_identity(name: str, transformers: Any) -> None:
-    from calibrate.hf_config import hf_config
+    from calibrate.measure.hf_config import hf_config
 
     spec = load_model(name)
     written = json.loads(json.dumps(hf_config(spec).to_dict()))
@@ -144,7 +144,7 @@ def test_writing_and_reading_a_transformers_config_is_the_identity(name: str, tr
 @pytest.mark.parametrize("family", sorted(TINY_CONFIGS))
 @pytest.mark.parametrize(("layers", "blocks"), [(0, 0), (1, 0), (0, 1), (2, 3)])
 def test_reduced_depth_runs_for_real(family: str, layers: int, blocks: int, torch: Any, hf_class: Any) -> None:
-    from calibrate.hf_config import hf_config
+    from calibrate.measure.hf_config import hf_config
 
     spec = read_config(TINY_CONFIGS[family], name="tiny")
     config = hf_config(spec, text_layers=layers, vision_blocks=blocks)
@@ -164,7 +164,7 @@ def test_reduced_depth_runs_for_real(family: str, layers: int, blocks: int, torc
 
 
 def test_full_attention_blocks_can_be_chosen(transformers: Any) -> None:
-    from calibrate.hf_config import hf_config
+    from calibrate.measure.hf_config import hf_config
 
     spec = load_model("Qwen/Qwen2.5-VL-3B-Instruct")
     whole = hf_config(spec).vision_config
@@ -227,7 +227,7 @@ def test_settings_that_contradict_the_model_are_an_error() -> None:
 
 
 def test_an_architecture_beyond_the_transformers_class_is_refused(transformers: Any) -> None:
-    from calibrate.hf_config import hf_config
+    from calibrate.measure.hf_config import hf_config
 
     windowed = TINY_CONFIGS["qwen2_5_vl"] | {
         "use_sliding_window": True,

@@ -11,12 +11,12 @@ import typer
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from calibrate.cli_fit import register
-from calibrate.evaluate import evaluate, held_out
-from calibrate.fit import Prior, fit_best_law, fit_law, plausible_rows
-from calibrate.fit_tables import fit_tables
-from calibrate.sampling import choose_shapes, sample_table
-from calibrate.tables import OperatorTable, TableSet
+from calibrate.accuracy.evaluate import evaluate, held_out
+from calibrate.commands.fit import register
+from calibrate.fit.law import Prior, fit_best_law, fit_law, plausible_rows
+from calibrate.fit.sampling import choose_shapes, sample_table
+from calibrate.fit.tables import fit_tables
+from calibrate.tables.operators import OperatorTable, TableSet
 from costmodel import load_hardware
 from costmodel.errors import FitError, ProfileError
 from costmodel.laws import LAWS, law_named, laws_for

@@ -14,10 +14,10 @@ pytest.importorskip("httpx", reason="httpx is not installed (extra: serve)")
 
 import real_servers
 
-from calibrate.endpoint_runs import EndpointDesign, MeasuredCase, design_requests, measured_cases
+from calibrate.check.endpoint import LiveEndpoint, calibrate_endpoint
+from calibrate.check.endpoint_runs import EndpointDesign, MeasuredCase, design_requests, measured_cases
 from calibrate.engines.openai_endpoint import Endpoint
-from calibrate.fit_endpoint import check_endpoint, fit_endpoint, with_slice
-from calibrate.live_endpoint import LiveEndpoint, calibrate_endpoint
+from calibrate.fit.endpoint import check_endpoint, fit_endpoint, with_slice
 from costmodel.errors import EndpointError, FitError
 from costmodel.predict import predict
 from costmodel.profiles import EngineProfile, HardwareProfile, load_engine, load_hardware

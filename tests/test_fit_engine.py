@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from calibrate.fit_engine import TERMS, EngineFit, fit_engine
+from calibrate.fit.engine import TERMS, EngineFit, fit_engine
 from costmodel.cases import Case, case_latency
 from costmodel.errors import FitError, InputError
 from costmodel.profiles import EngineProfile, load_engine, load_hardware
@@ -191,7 +191,7 @@ BAD_COMMANDS = {
 
 @pytest.mark.parametrize("kind", sorted(BAD_COMMANDS))
 def test_commands_that_cannot_be(kind: str, tmp_path: Path) -> None:
-    from calibrate.cli_engine import register
+    from calibrate.commands.engine import register
 
     arguments, words = BAD_COMMANDS[kind]
     app = typer.Typer()

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
 pytest.importorskip("scipy", reason="scipy is not installed (extra: calibrate)")
 
-from calibrate.fit_slices import fit_slices
+from calibrate.fit.slices import fit_slices
 from costmodel.errors import FitError
 from costmodel.pricing import component_time_s
 from costmodel.profiles import ComponentFit

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibrate.evaluate import Evaluation, evaluate
-from calibrate.importers.aiconfigurator import GPU_FOLDERS, Imported, import_tables
-from calibrate.tables import TableSet, group_columns
+from calibrate.accuracy.evaluate import Evaluation, evaluate
+from calibrate.tables.importers.aiconfigurator import GPU_FOLDERS, Imported, import_tables
+from calibrate.tables.operators import TableSet, group_columns
 from costmodel import load_hardware
 from costmodel.errors import MeasurementError, UnknownKeyError
 from costmodel.laws import law_named

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from calibrate.journal import JOURNAL_SCHEMA_VERSION, Journal, read_journal
+from calibrate.measure.journal import JOURNAL_SCHEMA_VERSION, Journal, read_journal
 from costmodel.errors import MeasurementError
 
 ENVIRONMENT = {"name": "a device", "threads": "1"}
@@ -22,7 +22,7 @@ HEADER = json.dumps({"kind": "header", "schema_version": 1, "environment": ENVIR
 _WRITER = """
 import sys
 from pathlib import Path
-from calibrate.journal import Journal
+from calibrate.measure.journal import Journal
 
 with Journal(Path(sys.argv[1]), {"name": "a device", "threads": "1"}) as journal:
     number = len(journal)

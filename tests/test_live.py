@@ -22,12 +22,12 @@ from conftest import TINY_CONFIGS
 pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
 pytest.importorskip("transformers", reason="transformers is not installed (extra: calibrate)")
 
-from calibrate import live_runs
-from calibrate.device import CpuDevice
+from calibrate.check import runs as live_runs
+from calibrate.check.live import LivePlan, validate_live
+from calibrate.check.runs import LiveCase, run_cases
 from calibrate.engines.local_transformers import RunTimes
-from calibrate.journal import Journal, read_journal
-from calibrate.live import LivePlan, validate_live
-from calibrate.live_runs import LiveCase, run_cases
+from calibrate.measure.device import CpuDevice
+from calibrate.measure.journal import Journal, read_journal
 from costmodel.errors import InputError, MeasurementError
 from costmodel.families.sources import load_model
 from costmodel.profiles import load_hardware

@@ -13,10 +13,10 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
 
-from calibrate import pool
-from calibrate.device import CpuDevice
-from calibrate.journal import Journal, read_journal
-from calibrate.pool import StoppingRule, Visit, WorkItem, run_pool
+from calibrate.measure import pool
+from calibrate.measure.device import CpuDevice
+from calibrate.measure.journal import Journal, read_journal
+from calibrate.measure.pool import StoppingRule, Visit, WorkItem, run_pool
 
 Row = dict[str, Any]
 ANCHOR = {"gemm_s": 1e-3, "stream_s": 1e-2, "tiny_s": 1e-3}

@@ -186,7 +186,7 @@ WRITABLE = [name for name in preset_names() if load_model(name).family in WRITAB
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", WRITABLE)
 def test_every_stage_reads_each_weight_matrix_once(name: str, fused: bool, torch: Any, hf_class: Any) -> None:
-    from calibrate.hf_config import hf_config
+    from calibrate.measure.hf_config import hf_config
 
     spec = load_model(name)
     with torch.device("meta"):

@@ -10,7 +10,7 @@ import made_profiles as made
 import pytest
 from typer.testing import CliRunner
 
-from calibrate.cli import app as calibrate_app
+from calibrate.commands.app import app as calibrate_app
 from calibrate.results import ServedAs, read_results
 from costmodel.errors import MeasurementError
 from costmodel.specs.images import ImageSize
@@ -163,7 +163,7 @@ def test_more_image_tokens_than_prompt_tokens(tmp_path: Path) -> None:
 def run(arguments: list[str]) -> tuple[int, dict[str, Any]]:
     import typer
 
-    from calibrate.cli_validate import validate
+    from calibrate.commands.validate import validate
 
     app = typer.Typer()
     app.command()(validate)

@@ -13,7 +13,7 @@ pytest.importorskip("scipy", reason="scipy is not installed (extra: calibrate)")
 
 from scipy import stats
 
-from calibrate.samples import locate, quiet_flags, share_quiet, trimmed_location
+from calibrate.measure.samples import locate, quiet_flags, share_quiet, trimmed_location
 
 Row = dict[str, Any]
 USUAL = {"gemm_s": 1.0, "stream_s": 2.0, "tiny_s": 3.0}

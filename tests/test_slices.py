@@ -16,10 +16,10 @@ pytest.importorskip("transformers", reason="transformers is not installed (extra
 
 import torch
 
-from calibrate.device import CpuDevice
 from calibrate.engines.local_transformers import LocalModel, random_image
-from calibrate.pool import WorkItem
-from calibrate.slices import SliceGrid, slice_items
+from calibrate.measure.device import CpuDevice
+from calibrate.measure.pool import WorkItem
+from calibrate.measure.slices import SliceGrid, slice_items
 from costmodel import program
 from costmodel.errors import DeviceError
 from costmodel.families import read_config

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calibrate.tables.columns import Columns, read_columns, write_columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibrate.columns import Columns, read_columns, write_columns
-from calibrate.domain import in_domain, select_domain
-from calibrate.tables import read_tables, shape_matrix
+from calibrate.tables.domain import in_domain, select_domain
+from calibrate.tables.operators import read_tables, shape_matrix
 from costmodel.errors import MeasurementError
 from costmodel.ops import ContextAttention, Gemm, GenerationAttention
 
@@ -175,7 +175,7 @@ def test_written_columns_read_the_same(tmp_path: Path, ending: str) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3), st.floats(1e-6, 2e-6)), min_size=1, max_size=40))
 def test_medians_against_a_slow_reference(rows: Sequence[tuple[int, int, float]]) -> None:
-    from calibrate.tables import group_columns
+    from calibrate.tables.operators import group_columns
 
     m, n, latency_s = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     texts = {"op": np.full(len(rows), "gemm"), "dtype": np.full(len(rows), "bf16"), "kv_dtype": np.full(len(rows), "")}

@@ -15,8 +15,8 @@ pytest.importorskip("pynvml", reason="pynvml is not installed (extra: calibrate)
 import pynvml
 import torch
 
-from calibrate.device import CpuDevice, CudaDevice, open_device
-from calibrate.telemetry import ANCHOR_NAMES, Anchors, anchor_row, read_state
+from calibrate.measure.device import CpuDevice, CudaDevice, open_device
+from calibrate.measure.telemetry import ANCHOR_NAMES, Anchors, anchor_row, read_state
 from costmodel.errors import DeviceError
 
 UUID = "12345678-1234-1234-1234-123456789abc"

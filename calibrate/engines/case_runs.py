@@ -13,7 +13,7 @@ from typing import Any
 
 from calibrate.engines.outcomes import GOOD, judge
 from calibrate.engines.protocol import Answer, Engine, Request
-from calibrate.journal import Journal
+from calibrate.measure.journal import Journal
 from costmodel.errors import EndpointAuthError, EndpointError, EndpointUnreachableError
 
 __all__ = ["CaseRequest", "missing_runs", "outcome_counts", "run_requests"]

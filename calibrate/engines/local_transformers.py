@@ -19,9 +19,9 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.initialization import no_init_weights
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from calibrate.device import TORCH_DTYPES, Device, Mark
-from calibrate.hf_config import hf_config
-from calibrate.random_weights import fill_weights
+from calibrate.measure.device import TORCH_DTYPES, Device, Mark
+from calibrate.measure.hf_config import hf_config
+from calibrate.measure.random_weights import fill_weights
 from costmodel.errors import DeviceError
 from costmodel.specs.images import ImageSize, SmartResize
 from costmodel.specs.model import ModelSpec
@@ -119,8 +119,8 @@ class LocalModel:
     dtype
         Number format of weights and activations.
     text_layers, vision_blocks, full_attention_blocks
-        Keep only so many layers, see :func:`calibrate.hf_config.hf_config`: with zero of both, what is left is the
-        shell that slices measure.
+        Keep only so many layers, see :func:`calibrate.measure.hf_config.hf_config`: with zero of both, what is left is
+        the shell that slices measure.
     """
 
     def __init__(

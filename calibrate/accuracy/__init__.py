@@ -1,0 +1,1 @@
+"""How well fitted profiles predict timings that they never saw."""

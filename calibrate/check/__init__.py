@@ -1,0 +1,1 @@
+"""Predictions against real runs of whole requests."""

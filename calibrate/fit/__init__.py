@@ -1,0 +1,1 @@
+"""From timings to coefficients with uncertainty, and from coefficients to profiles."""
