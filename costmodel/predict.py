@@ -13,7 +13,7 @@ from costmodel import program
 from costmodel.errors import WorkloadError
 from costmodel.estimate import Estimate, total
 from costmodel.memory import Memory, memory_of
-from costmodel.ops import dtype_of
+from costmodel.ops import Num, dtype_of
 from costmodel.pricing import Bound, Pricer
 from costmodel.profiles import EngineProfile, HardwareProfile
 from costmodel.program import Options, Stage
@@ -28,6 +28,7 @@ __all__ = ["Forecast", "Latency", "Prediction", "estimate", "predict"]
 # Context lengths at which a decode step is priced; exact for laws that are polynomials of degree 11 in the context.
 _DECODE_NODES = 6
 _PIXEL_BYTES = 4
+_BEFORE_DECODE = ("preprocess", "encode", "prefill")
 
 
 class Latency(Frozen):
@@ -68,12 +69,21 @@ class Forecast:
     """Estimates of one request, before they are turned into quantities with an interval."""
 
     pricer: Pricer
+    model: ModelSpec
+    workload: Workload
+    options: Options
     layouts: tuple[ImageLayout, ...]
     prompt_tokens: int
-    output_tokens: int
     stages: dict[str, Estimate]
     programs: tuple[Stage, ...]
     memory: Memory
+
+    def with_output(self, output_tokens: Num) -> Estimate:
+        """Whole request with other output lengths, a number or an array of them: only the decode is priced again."""
+        decode, _ = _decode(
+            self.pricer, self.model, self.layouts, self.prompt_tokens, output_tokens, self.workload.batch, self.options
+        )
+        return total([*(self.stages[name] for name in _BEFORE_DECODE), decode])
 
     @property
     def bound(self) -> dict[str, Bound]:
@@ -99,8 +109,8 @@ class Forecast:
             encode_s=quantity(stages["encode"]),
             prefill_s=quantity(stages["prefill"]),
             decode_s=quantity(stages["decode"]),
-            ttft_s=quantity(total(stages[name] for name in ("preprocess", "encode", "prefill"))),
-            tpot_s=quantity(stages["decode"].scaled(1 / max(self.output_tokens - 1, 1))),
+            ttft_s=quantity(total(stages[name] for name in _BEFORE_DECODE)),
+            tpot_s=quantity(stages["decode"].scaled(1 / max(self.workload.output_tokens - 1, 1))),
             total_s=quantity(self.total),
         )
 
@@ -222,7 +232,7 @@ def estimate(
         capacity_bytes=hardware.datasheet.memory_bytes,
     )
     _check_limits(pricer, model, workload, prompt, memory)
-    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, programs, memory)
+    return Forecast(pricer, model, workload, options, layouts, prompt, stages, programs, memory)
 
 
 def _check_options(model: ModelSpec, options: Options) -> None:
@@ -251,20 +261,35 @@ def _stages(
     chunks = program.prefill_chunks(
         model, new_tokens=prompt - cached, cached_tokens=cached, batch=batch, options=options, cross_tokens=cross
     )
-    steps = workload.output_tokens - 1
-    nodes, weights = _legendre(_DECODE_NODES)
-    # Step i attends to prompt + i tokens, i = 1…steps; the sum over i as an integral of the midpoint rule.
-    context = prompt + 0.5 + steps * nodes
-    decode = program.decode_step(model, context_tokens=context, batch=batch, options=options, cross_tokens=cross)
+    decode_estimate, decode = _decode(pricer, model, layouts, prompt, workload.output_tokens, batch, options)
     copied = sum(layout.resized_pixels for layout in layouts) * batch * 3 * _PIXEL_BYTES
     estimates = {
         "preprocess": pricer.preprocess(preprocess, copied),
         "encode": pricer.stage(encode),
         "prefill": total(pricer.stage(chunk) for chunk in chunks),
-        "decode": pricer.stage(decode).averaged(weights * steps),
+        "decode": decode_estimate,
     }
     prefill = Stage("prefill", tuple(component for chunk in chunks for component in chunk.components))
     return estimates, (encode, prefill, decode)
+
+
+def _decode(
+    pricer: Pricer,
+    model: ModelSpec,
+    layouts: tuple[ImageLayout, ...],
+    prompt: int,
+    output_tokens: Num,
+    batch: int,
+    options: Options,
+) -> tuple[Estimate, Stage]:
+    """Time of the steps after the first token; the shape is that of ``output_tokens``."""
+    nodes, weights = _legendre(_DECODE_NODES)
+    steps = np.asarray(output_tokens, dtype=float)[..., np.newaxis] - 1
+    # Step i attends to prompt + i tokens, i = 1…steps; the sum over i as an integral of the midpoint rule.
+    context = prompt + 0.5 + steps * nodes
+    cross = program.cross_tokens(layouts, options)
+    stage = program.decode_step(model, context_tokens=context, batch=batch, options=options, cross_tokens=cross)
+    return pricer.stage(stage).averaged(weights * steps), stage
 
 
 def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: int, memory: Memory) -> None:

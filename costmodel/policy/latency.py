@@ -129,11 +129,14 @@ class ModelClock:
     @cached_property
     def _by_context(self) -> tuple[Table, Table]:
         """Prefill and one decode step, by context length; neither depends on what is text and what is image."""
-        found = [self._stages((), prompt_tokens=int(context)) for context in self._contexts]
-        prefill = Table.of(self._contexts.tolist(), [stages["prefill"] for stages in found])
-        # The one step of an answer of two tokens is averaged over contexts from c + 1/2 to c + 3/2.
-        step = Table.of((self._contexts + 1).tolist(), [stages["decode"] for stages in found])
-        return prefill, step
+        longest = Workload(prompt_tokens=int(self._contexts[-1]), output_tokens=2)
+        forecast = estimate(self.model, self._hardware, self._engine, longest, dtype=self._dtype)
+        pricer, options = forecast.pricer, forecast.options
+        prefill = program.prefill(self.model, new_tokens=self._contexts, cached_tokens=0.0, batch=1, options=options)
+        step = program.decode_step(self.model, context_tokens=self._contexts + 1, batch=1, options=options)
+        tables = Table.over(self._contexts, pricer.stage(prefill)), Table.over(self._contexts + 1, pricer.stage(step))
+        self.warnings |= dict.fromkeys(pricer.warnings)
+        return tables
 
     @cached_property
     def _fronts(self) -> tuple[Estimate, Estimate]:
