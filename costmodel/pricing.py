@@ -15,7 +15,7 @@ import numpy as np
 from costmodel.errors import ProfileError
 from costmodel.estimate import Estimate, total
 from costmodel.laws import law_named
-from costmodel.laws.base import smooth_max
+from costmodel.laws.base import Terms, smooth_max
 from costmodel.laws.interval import prediction_log_sd
 from costmodel.ops import Num, Op, op_key
 from costmodel.profiles import (
@@ -135,13 +135,17 @@ class Pricer:
         self._source("preprocess", f"engine ({engine.megapixel_s.source})")
         return Estimate(value, sd)
 
+    def terms(self, op: Op) -> Terms:
+        """Parts of the time of one operator, by its law."""
+        fit, _ = self._law_fit(op)
+        return law_named(fit.law).terms(op, fit.values, self.hardware.datasheet)
+
     def bound(self, stage: Stage) -> Bound:
         """What the stage would wait for, by the operator laws: the largest of the three sums."""
         compute, memory = np.float64(0.0), np.float64(0.0)
         for component in stage.components:
             for op in component.ops:
-                fit, _ = self._law_fit(op)
-                terms = law_named(fit.law).terms(op, fit.values, self.hardware.datasheet)
+                terms = self.terms(op)
                 compute += component.count * float(np.mean(terms.compute_s))
                 memory += component.count * float(np.mean(terms.memory_s))
         if compute == memory == 0:

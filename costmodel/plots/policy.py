@@ -280,7 +280,7 @@ def _name_sides(figure: Figure, surface: Surface, first: str, second: str) -> No
         if place is not None:
             share = (place[0] - min(surface.x)) / (max(surface.x) - min(surface.x))
             anchor = "left" if share < 0.25 else "right" if share > 0.75 else "center"
-            note(figure, f"{name} faster", x=place[0], y=place[1], xanchor=anchor)
+            note(figure, f"{name}<br>faster", x=place[0], y=place[1], xanchor=anchor)
 
 
 def _clearest(surface: Surface, wanted: float) -> tuple[float, float] | None:
@@ -302,5 +302,6 @@ def _clearest(surface: Surface, wanted: float) -> tuple[float, float] | None:
 
 def _explain_lines(figure: Figure) -> None:
     for name, dash, width in (("equally fast", "solid", 3), ("between: can't be told (5 to 95 %)", "dot", 1.5)):
-        line = {"color": "#222222", "dash": dash, "width": width}
+        # In the figure they lie on colours, in the legend on the page, which may be dark.
+        line = {"color": GREY, "dash": dash, "width": width}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="lines", line=line, name=name))

@@ -69,6 +69,7 @@ def choose_policy(
     goal: Goal | None = None,
     plans: Sequence[Plan] | None = None,
     deployment: Deployment | None = None,
+    clock: PolicyClock | None = None,
     dtype: str = "bf16",
     interval: float = 0.9,
     price_per_hour: float | None = None,
@@ -87,6 +88,8 @@ def choose_policy(
         Candidates; all of the catalogue that the traces cover where not given.
     deployment
         One device or two, and whether a prefix is reused; one device without reuse where not given.
+    clock
+        Predictions made before by :func:`policy_clock` for these models and items; they fix deployment and dtype.
     price_per_hour
         Of one device, for the cost of an answer.
     with_sensitivity
@@ -109,7 +112,7 @@ def choose_policy(
     wanted = goal or Goal()
     replays, skipped = _replays(plans, recorded)
     served: dict[Role, Served] = {"small": Served(small, hardware, engine), "large": Served(large, hardware, engine)}
-    clock = policy_clock(served, recorded, deployment=deployment, dtype=dtype)
+    clock = clock or policy_clock(served, recorded, deployment=deployment, dtype=dtype)
     found = [
         _Evaluated(
             result.plan,
