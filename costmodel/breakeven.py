@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,21 +149,11 @@ def break_even(
         if got is not None and got < 1:
             raise WorkloadError(f"{name}_output_tokens is {got}, expected 1 or more")
 
-    def side(role: Literal["small", "large"], model: ModelSpec, output_tokens: int | None) -> _Side:
-        workload = request.model_copy(update={"output_tokens": output_tokens or 1})
-        forecast = estimate(
-            model,
-            hardware,
-            engine,
-            workload,
-            dtype=dtype,
-            kv_dtype=kv_dtype,
-            quantization=quantization,
-            num_devices=num_devices,
-        )
-        return _Side(role, forecast)
-
-    sides = side("small", small, small_output_tokens), side("large", large, large_output_tokens)
+    how = {"dtype": dtype, "kv_dtype": kv_dtype, "quantization": quantization, "num_devices": num_devices}
+    sides = (
+        _side("small", small, (hardware, engine), _with_output(request, small_output_tokens), how),
+        _side("large", large, (hardware, engine), _with_output(request, large_output_tokens), how),
+    )
     lengths = _lengths(2 * large_output_tokens)
     *curve, point = _solve(*sides, [*lengths, large_output_tokens], interval)
     longest = max(large_output_tokens, small_output_tokens or 1, math.ceil(point.value) if point else 1)
@@ -191,6 +181,20 @@ def break_even(
         latencies=_latencies(*sides, _lengths(2 * longest), interval),
         warnings=tuple(dict.fromkeys(text for each in sides for text in each.forecast.pricer.warnings)),
     )
+
+
+def _side(
+    role: Literal["small", "large"],
+    model: ModelSpec,
+    device: tuple[HardwareProfile, EngineProfile],
+    workload: Workload,
+    how: Mapping[str, Any],
+) -> _Side:
+    return _Side(role, estimate(model, *device, workload, **how))
+
+
+def _with_output(request: Workload, output_tokens: int | None) -> Workload:
+    return request.model_copy(update={"output_tokens": output_tokens or 1})
 
 
 def _latencies(small: _Side, large: _Side, lengths: Sequence[int], interval: float) -> tuple[LatencyPoint, ...]:

@@ -67,7 +67,7 @@ def configuration(catalogue: Catalogue) -> Component:
 
 def field(name: str, label: str, control: Component) -> Component:
     """Label above a control."""
-    return html.Div([html.Label(label, htmlFor=name), control], className="field")
+    return html.Div([html.Label(label, htmlFor=name, id=f"{name}-label"), control], className="field")
 
 
 def choice(name: str, label: str, options: Sequence[str]) -> Component:

@@ -114,14 +114,8 @@ def choose_policy(
     served: dict[Role, Served] = {"small": Served(small, hardware, engine), "large": Served(large, hardware, engine)}
     clock = clock or policy_clock(served, recorded, deployment=deployment, dtype=dtype)
     found = [
-        _Evaluated(
-            result.plan,
-            result,
-            clock.times(result),
-            measured_seconds(result, recorded, clock.deployment),
-            wanted.percentile,
-        )
-        for result in replays
+        _Evaluated(each.plan, each, clock.times(each), measured_seconds(each, recorded, clock.deployment), at)
+        for each, at in ((each, wanted.percentile) for each in replays)
     ]
     accuracies = PairedAccuracy.of(np.stack([each.result.correct for each in found]), seed=seed)
     scores = [each.score for each in found]

@@ -86,10 +86,15 @@
     },
   };
 
-  // What Dash's own components lack for a reader of the screen: a second stop of the Tab key that it can't see, and a
-  // name for the file box.
+  // Dash's menus give the Tab key a hidden box instead of their button, and the button no label; its file box has no
+  // name.
   function mend() {
     document.querySelectorAll(".dash-dropdown-focus-target[tabindex='0']").forEach((box) => { box.tabIndex = -1; });
+    document.querySelectorAll("button.dash-dropdown").forEach((menu) => {
+      if (menu.tabIndex < 0) menu.tabIndex = 0;
+      const named = menu.getAttribute("aria-labelledby") || "";
+      if (!named.includes("-label")) menu.setAttribute("aria-labelledby", `${menu.id}-label ${named}`.trim());
+    });
     const file = document.querySelector("#upload input[type=file]:not([aria-label])");
     if (file) { file.setAttribute("aria-label", "Trace file"); file.tabIndex = -1; }
   }
