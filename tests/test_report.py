@@ -14,6 +14,9 @@ import pytest
 import report_samples as samples
 
 from costmodel.errors import InputError
+from costmodel.families.sources import load_model
+from costmodel.predict import estimate
+from costmodel.roofline import roofline_of
 
 pytest.importorskip("plotly", reason="plotly is not installed (extra: plot)")
 
@@ -21,6 +24,7 @@ from costmodel import plots, report
 from costmodel.plots.text import tokens_interval
 from costmodel.report.markup import Html, element, join, table
 from costmodel.units import format_rate
+from costmodel.words import bound_words
 
 HOSTILE = "<script>alert(1)</script>"
 COMMANDS = ("costmodel predict --model M", "costmodel report --out report.html")
@@ -170,6 +174,21 @@ def test_provenance_sources_and_commands(page: Page) -> None:
         *COMMANDS,
     ):
         assert text in page.text, text
+
+
+def test_comparisons_are_sections_of_their_own(tmp_path: Path) -> None:
+    devices = samples.predictions()
+    forecast = estimate(load_model(samples.SMALL), samples.hardware(), samples.engine(), devices[0].workload)
+    found = Page(write(tmp_path, predictions=devices, devices=devices, rooflines=[roofline_of(forecast, "decode")]))
+    assert found.headings == ["Predicted latency", "Roofline", "Other devices", "Assumptions and warnings"]
+    assert sum("data-figure" in attributes for _, attributes in found.elements) == 4
+
+
+def test_what_bounds_each_stage_is_said(page: Page) -> None:
+    text = page.text.replace(" ", "")
+    for prediction in samples.predictions():
+        for line in bound_words(prediction):
+            assert line.replace("**", "").replace(" ", "") in text
 
 
 def test_a_section_without_input_is_absent(tmp_path: Path) -> None:
