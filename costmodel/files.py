@@ -15,6 +15,7 @@ __all__ = ["check_writable", "existing_file", "read_bytes", "read_text", "write_
 
 # More than any table or log that people work with; less than what a wrong path (/dev/zero) would give.
 _MOST_BYTES = 4 * units.GIB
+_PIECE_BYTES = 2**20
 
 
 def existing_file(path: Path, *, inside: str = "") -> Path | None:
@@ -47,14 +48,17 @@ def read_bytes(path: Path) -> bytes:
     InputError
         If it can't be read, or is larger than anything this toolkit works with.
     """
+    pieces = bytearray()
     try:
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+            while piece := file.read(_PIECE_BYTES):
+                pieces += piece
+                if len(pieces) > _MOST_BYTES:
+                    most = units.format_bytes(_MOST_BYTES)
+                    raise InputError(f"{path.name}: more than {most}, expected a table or a document")
     except OSError as error:
         raise InputError(f"{path.name}: can't be read ({error.strerror})") from None
-    if len(content) > _MOST_BYTES:
-        raise InputError(f"{path.name}: more than {_MOST_BYTES // units.GIB} GiB, expected a table or a document")
-    return content
+    return bytes(pieces)
 
 
 def read_text(path: Path) -> str:

@@ -134,7 +134,9 @@ def _check_names(names: Iterable[str], label: str) -> None:
         raise MeasurementError(f"{label}: column {wrong[0]!r} is not in seconds, or does not say; expected 'latency_s'")
     missing = sorted({"op", "latency_s"} - found)
     if missing:
-        raise MeasurementError(f"{label}: lacks column {', '.join(missing)}; it has {', '.join(sorted(found)[:12])}")
+        raise MeasurementError(
+            f"{label}: lacks column {', '.join(missing)}; it has {', '.join(name[:30] for name in sorted(found)[:12])}"
+        )
 
 
 def _from_records(records: Sequence[Mapping[str, Any]], names: Iterable[str], unreadable: Counter[str]) -> Columns:
