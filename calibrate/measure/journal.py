@@ -133,7 +133,10 @@ class Journal:
 
     def _write(self, row: Mapping[str, Any]) -> None:
         try:
-            self._file.write(_line(row))
+            rest = memoryview(_line(row))
+            while rest:
+                # On a disk that fills up the first write is short, and only the next one fails.
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise MeasurementError(
