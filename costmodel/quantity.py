@@ -35,6 +35,11 @@ class Quantity(Frozen):
     high: float
 
     @classmethod
+    def exactly(cls, value: float) -> Quantity:
+        """A value alone."""
+        return cls(value=value, low=value, high=value)
+
+    @classmethod
     def from_log_sd(cls, value: float, log_sd: float, *, interval: float) -> Quantity:
         """Log-normal interval around ``value``."""
         factor = math.exp(min(normal_quantile(interval) * log_sd, _MOST_LOG_WIDTH))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from costmodel.errors import WorkloadError
+from costmodel.ops import Num
 from costmodel.program.stages import Component, Options, Stage
 from costmodel.specs.images import ImageLayout, ImageSize
 from costmodel.specs.model import ModelSpec
@@ -35,13 +36,13 @@ def cross_tokens(layouts: Iterable[ImageLayout], options: Options) -> int:
     return sum(layout.cross_attention_tokens + padding * layout.cross_attention_padding for layout in layouts)
 
 
-def preprocess(images: Iterable[ImageSize], layouts: Iterable[ImageLayout]) -> Stage:
-    """Host work before the device starts; it has no operators, only sizes."""
+def preprocess(images: Iterable[ImageSize], layouts: Iterable[ImageLayout], *, batch: Num = 1) -> Stage:
+    """Host work before the device starts, all requests of the batch; it has no operators, only sizes."""
     sizes, resized = tuple(images), tuple(layouts)
-    features = {
+    features: dict[str, Num] = {
         "requests": 1.0,
-        "images": float(len(sizes)),
-        "megapixels": sum(size.pixels for size in sizes) / MEGA,
-        "resized_megapixels": sum(layout.resized_pixels for layout in resized) / MEGA,
+        "images": 1.0 * len(sizes) * batch,
+        "megapixels": sum(size.pixels for size in sizes) * batch / MEGA,
+        "resized_megapixels": sum(layout.resized_pixels for layout in resized) * batch / MEGA,
     }
     return Stage("preprocess", (Component("preprocess", 1, (), features),))
