@@ -21,12 +21,14 @@ from costmodel.specs.workload import Workload
 if TYPE_CHECKING:
     from costmodel.breakeven import BreakEven, break_even
     from costmodel.policy.choose import choose_policy
+    from costmodel.sweeping.result import Sweep, sweep
 
 __all__ = [
     "BreakEven",
     "CostModelError",
     "ImageSize",
     "Prediction",
+    "Sweep",
     "Workload",
     "break_even",
     "choose_policy",
@@ -34,12 +36,15 @@ __all__ = [
     "load_hardware",
     "load_model",
     "predict",
+    "sweep",
 ]
 
 _LATER = {
     "BreakEven": "costmodel.breakeven",
+    "Sweep": "costmodel.sweeping.result",
     "break_even": "costmodel.breakeven",
     "choose_policy": "costmodel.policy.choose",
+    "sweep": "costmodel.sweeping.result",
 }
 
 

@@ -6,7 +6,7 @@ up over layers and steps instead of averaging out. Different sources are indepen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +26,11 @@ class Estimate:
 
     def scaled(self, factor: Num) -> Estimate:
         """``factor`` times as long, with the same relative error."""
-        return Estimate(self.value_s * factor, {source: sd * factor for source, sd in self.sd_s.items()})
+        return self.mapped(lambda part: part * factor)
+
+    def mapped(self, function: Callable[[Num], Num]) -> Estimate:
+        """The same linear function of the value and of every error."""
+        return Estimate(function(self.value_s), {source: function(sd) for source, sd in self.sd_s.items()})
 
     def averaged(self, weights: NDArray[np.float64]) -> Estimate:
         """Weighted sum over the last axis; what is the same for all weights need not have that axis."""
@@ -36,7 +40,7 @@ class Estimate:
                 return np.asarray(np.sum(part * weights, axis=-1))
             return np.asarray(part @ weights)
 
-        return Estimate(average(self.value_s), {source: average(sd) for source, sd in self.sd_s.items()})
+        return self.mapped(average)
 
     def with_shared_error(self, source: str, log_sd: float) -> Estimate:
         """One more source, proportional to the whole time."""

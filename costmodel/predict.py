@@ -23,11 +23,22 @@ from costmodel.specs.images import ImageLayout
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 
-__all__ = ["Forecast", "Latency", "Prediction", "estimate", "predict"]
+__all__ = [
+    "DECODE_NODES",
+    "PIXEL_BYTES",
+    "Forecast",
+    "Latency",
+    "Prediction",
+    "estimate",
+    "legendre",
+    "predict",
+    "set_up",
+]
 
 # Context lengths at which a decode step is priced; exact for laws that are polynomials of degree 11 in the context.
-_DECODE_NODES = 6
-_PIXEL_BYTES = 4
+DECODE_NODES = 6
+# Three channels of a pixel in fp32, as a processor copies it to the device.
+PIXEL_BYTES = 12
 
 
 class Latency(Frozen):
@@ -114,7 +125,7 @@ class Forecast:
 
 
 @cache
-def _legendre(nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def legendre(nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gauss-Legendre nodes and weights on [0, 1]."""
     x, w = np.polynomial.legendre.leggauss(nodes)
     return (x + 1) / 2, w / 2
@@ -205,16 +216,16 @@ def estimate(
     errors: bool = True,
 ) -> Forecast:
     """Estimates by stage, and with ``errors`` their sources of error; parameters and errors as :func:`predict`."""
-    dtype_of(kv_dtype or dtype)
-    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
-    for name in (dtype, options.linear_dtype):
-        hardware.datasheet.flops_per_s(dtype_of(name).compute)
-    _check_options(model, options)
-    # Slices were measured on one device, with weights that are not quantised.
-    plain = num_devices == 1 and quantization == "none"
-    fitting = plain and hardware.slices
-    slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if fitting else None
-    pricer = Pricer(hardware, engine, slices)
+    pricer, options = set_up(
+        model,
+        hardware,
+        engine,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        quantization=quantization,
+        num_devices=num_devices,
+        chunk_tokens=chunk_tokens,
+    )
     layouts = program.image_layouts(model, workload.images)
     prompt = workload.prompt_tokens + sum(i.visual_tokens + i.extra_text_tokens for i in layouts)
     if workload.cached_prefix_tokens >= prompt:
@@ -234,6 +245,30 @@ def estimate(
     )
     _check_limits(pricer, model, workload, prompt, memory)
     return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, passes, memory)
+
+
+def set_up(
+    model: ModelSpec,
+    hardware: HardwareProfile,
+    engine: EngineProfile,
+    *,
+    dtype: str = "bf16",
+    kv_dtype: str | None = None,
+    quantization: str = "none",
+    num_devices: int = 1,
+    chunk_tokens: int | None = None,
+) -> tuple[Pricer, Options]:
+    """What prices the requests of a model, and how its layers are run; parameters and errors as :func:`predict`."""
+    dtype_of(kv_dtype or dtype)
+    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
+    for name in (dtype, options.linear_dtype):
+        hardware.datasheet.flops_per_s(dtype_of(name).compute)
+    _check_options(model, options)
+    # Slices were measured on one device, with weights that are not quantised.
+    plain = num_devices == 1 and quantization == "none"
+    fitting = plain and hardware.slices
+    slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if fitting else None
+    return Pricer(hardware, engine, slices), options
 
 
 def _check_options(model: ModelSpec, options: Options) -> None:
@@ -264,11 +299,11 @@ def _stages(
         model, new_tokens=prompt - cached, cached_tokens=cached, batch=batch, options=options, cross_tokens=cross
     )
     steps = workload.output_tokens - 1
-    nodes, weights = _legendre(_DECODE_NODES)
+    nodes, weights = legendre(DECODE_NODES)
     # Step i attends to prompt + i tokens, i = 1…steps; the sum over i as an integral of the midpoint rule.
     context = prompt + 0.5 + steps * nodes
     decode = program.decode_step(model, context_tokens=context, batch=batch, options=options, cross_tokens=cross)
-    copied = sum(layout.resized_pixels for layout in layouts) * batch * 3 * _PIXEL_BYTES
+    copied = sum(layout.resized_pixels for layout in layouts) * batch * PIXEL_BYTES
     preprocess = pricer.preprocess(program.preprocess(workload.images, layouts, batch=batch), copied, errors=errors)
     first, *middle, last = pricer.stages([encode, *chunks, decode], errors=errors)
     estimates = {

@@ -98,5 +98,6 @@ class Law:
 
 def smooth_max(x: Num, y: Num, sharpness: float) -> Num:
     """``(x^q + y^q)^(1/q)``: the sum at q = 1, the maximum as q grows (equation 11); safe for tiny arguments."""
-    scale = np.maximum(np.maximum(x, y), _TINY)
-    return scale * ((x / scale) ** sharpness + (y / scale) ** sharpness) ** (1 / sharpness)
+    largest = np.maximum(np.maximum(x, y), _TINY)
+    ratio = np.minimum(x, y) / largest
+    return largest * (1.0 + ratio**sharpness) ** (1 / sharpness)

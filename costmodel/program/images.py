@@ -11,7 +11,7 @@ from costmodel.specs.images import ImageLayout, ImageSize
 from costmodel.specs.model import ModelSpec
 from costmodel.units import MEGA
 
-__all__ = ["cross_tokens", "image_layouts", "preprocess"]
+__all__ = ["cross_tokens", "host_work", "image_layouts", "preprocess"]
 
 
 def image_layouts(model: ModelSpec, images: Iterable[ImageSize]) -> tuple[ImageLayout, ...]:
@@ -39,10 +39,16 @@ def cross_tokens(layouts: Iterable[ImageLayout], options: Options) -> int:
 def preprocess(images: Iterable[ImageSize], layouts: Iterable[ImageLayout], *, batch: Num = 1) -> Stage:
     """Host work before the device starts, all requests of the batch; it has no operators, only sizes."""
     sizes, resized = tuple(images), tuple(layouts)
+    pixels = sum(size.pixels for size in sizes)
+    return host_work(len(sizes), pixels, sum(layout.resized_pixels for layout in resized), batch=batch)
+
+
+def host_work(images: Num, pixels: Num, resized_pixels: Num, *, batch: Num = 1) -> Stage:
+    """Host work on so many images and pixels a request."""
     features: dict[str, Num] = {
         "requests": 1.0,
-        "images": 1.0 * len(sizes) * batch,
-        "megapixels": sum(size.pixels for size in sizes) * batch / MEGA,
-        "resized_megapixels": sum(layout.resized_pixels for layout in resized) * batch / MEGA,
+        "images": 1.0 * images * batch,
+        "megapixels": pixels * batch / MEGA,
+        "resized_megapixels": resized_pixels * batch / MEGA,
     }
     return Stage("preprocess", (Component("preprocess", 1, (), features),))
