@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from costmodel.sweeping.axes import AXES, Axes, Block
 
-__all__ = ["table_of"]
+__all__ = ["table_of", "text_column"]
+
+# Constants that are whole numbers; the others are texts.
+_NUMBERS = ("tp", "prefill_chunk")
 
 
 def table_of(
@@ -27,7 +30,7 @@ def table_of(
     """
     shape = tuple(part.stop - part.start for part in block)
     rows = int(np.prod(shape))
-    arrays: dict[str, pa.Array] = {name: _constant(value, rows) for name, value in constants.items()}
+    arrays: dict[str, pa.Array] = {name: _constant(name, value, rows) for name, value in constants.items()}
     for place, (name, part) in enumerate(zip(AXES, block, strict=True)):
         along = tuple(-1 if i == place else 1 for i in range(len(shape)))
         index = np.broadcast_to(np.arange(part.stop - part.start, dtype=np.int32).reshape(along), shape).reshape(-1)
@@ -41,7 +44,14 @@ def table_of(
     return pa.table(arrays)
 
 
-def _constant(value: str | int | None, rows: int) -> pa.Array:
-    if isinstance(value, str):
-        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), pa.array([value]))
-    return pa.array([value], type=pa.int64()).take(pa.array(np.zeros(rows, dtype=np.int64)))
+def _constant(name: str, value: str | int | None, rows: int) -> pa.Array:
+    """One value for all rows, of a type that is the column's in every table."""
+    if name in _NUMBERS:
+        return pa.nulls(rows, pa.int64()) if value is None else pa.array(np.full(rows, value, dtype=np.int64))
+    return text_column(value if value is None else str(value), rows)
+
+
+def text_column(value: str | None, rows: int) -> pa.DictionaryArray:
+    """One text, or none, for all rows."""
+    index = pa.nulls(rows, pa.int32()) if value is None else pa.array(np.zeros(rows, dtype=np.int32))
+    return pa.DictionaryArray.from_arrays(index, pa.array([value or ""]))
