@@ -11,7 +11,7 @@ from pathlib import Path
 from costmodel import units
 from costmodel.errors import InputError
 
-__all__ = ["check_writable", "existing_file", "read_bytes", "read_text", "write_atomic"]
+__all__ = ["atomic_path", "check_writable", "existing_file", "read_bytes", "read_text", "write_atomic"]
 
 # More than any table or log that people work with; less than what a wrong path (/dev/zero) would give.
 _MOST_BYTES = 4 * units.GIB
@@ -76,20 +76,33 @@ def read_text(path: Path) -> str:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write to a temporary file beside ``path``, then rename it: all or nothing.
+    """Write a text: all or nothing.
 
     Raises
     ------
     InputError
         If it can't be written (no such folder, no permission, disk full); nothing is left behind.
     """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` to write to, which takes its name at the end: all or nothing.
+
+    Raises
+    ------
+    InputError
+        As of :func:`write_atomic`.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
         with _removed_unless_renamed(Path(name)) as temporary:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
+            yield temporary
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.chmod(_ordinary_mode())
             temporary.replace(path)
