@@ -42,6 +42,10 @@ class Estimate:
 
         return self.mapped(average)
 
+    def on_device(self, run_log_sd: float, device_log_sd: float, *, run: str = "run") -> Estimate:
+        """With what a run on one device of a kind adds: its drift, and how it differs from its like (equation 90)."""
+        return self.with_shared_error(run, run_log_sd).with_shared_error("device", device_log_sd)
+
     def with_shared_error(self, source: str, log_sd: float) -> Estimate:
         """One more source, proportional to the whole time."""
         if log_sd == 0:

@@ -104,12 +104,12 @@ class Forecast:
 
     def latency(self, interval: float | None) -> Latency:
         """Every stage with its interval; what a device adds from run to run is in all of them."""
-        run_log_sd = self.pricer.hardware.run_log_sd
+        hardware = self.pricer.hardware
 
         def quantity(estimate: Estimate) -> Quantity:
             if interval is None:
                 return Quantity.exactly(float(estimate.value_s))
-            noisy = estimate.with_shared_error("run", run_log_sd)
+            noisy = estimate.on_device(hardware.run_log_sd, hardware.device_log_sd)
             return Quantity.from_log_sd(float(noisy.value_s), float(noisy.log_sd()), interval=interval)
 
         stages = self.stages

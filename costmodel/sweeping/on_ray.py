@@ -2,59 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from costmodel.cluster import connected
 from costmodel.errors import InputError
 from costmodel.files import atomic_path
 from costmodel.sweeping.compute import part_tables
 from costmodel.sweeping.folder import Folder, write_part
 from costmodel.sweeping.plan import Job
 
-__all__ = ["connected", "run_on_ray"]
+__all__ = ["run_on_ray"]
 
 # How often a part is tried again when its worker dies.
 _RETRIES = 10
 # Parts under way for each core: enough that none waits, few enough that their files fit in memory.
 _AHEAD = 2
-
-
-@contextmanager
-def connected(address: str) -> Iterator[Any]:
-    """Ray, connected to a cluster.
-
-    Parameters
-    ----------
-    address
-        ``HOST:PORT``, ``ray://HOST:PORT``, ``auto``, or ``local`` for a cluster of this machine alone.
-
-    Raises
-    ------
-    InputError
-        If Ray is not installed, or there is no cluster.
-    """
-    # Ray reports usage to its makers unless it is told not to.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise InputError("--ray needs the package ray: pip install 'vlm-costmodel[ray]'") from None
-    ours = not ray.is_initialized()
-    try:
-        if ours:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()
-        raise InputError(f"no Ray cluster at {address!r}: {first[0][:200] if first else 'no answer'}") from None
-    try:
-        yield ray
-    finally:
-        if ours:
-            ray.shutdown()
 
 
 def run_on_ray(

@@ -26,7 +26,8 @@ __all__ = ["PLANE_AXES", "Job", "Part", "SweepPlan"]
 PLANE_AXES = ("model", "hardware", "engine", "dtype", "kv_dtype", "quantization", "tp", "prefill_chunk")
 
 # Rows of a part: enough of them to be worth a file, and enough parts to share out.
-_LEAST_ROWS, _MOST_ROWS = 1 << 15, 1 << 20
+_LEAST_ROWS = 1 << 12
+_MOST_ROWS = 256 * _LEAST_ROWS
 _PARTS = 64
 
 Part = tuple[tuple[int, Block], ...]

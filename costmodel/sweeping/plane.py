@@ -145,7 +145,8 @@ class _Block:
         interval = self.plane.interval
         if interval is None:
             return {name: value}
-        noisy = estimate.with_shared_error("run", self.plane.pricer.hardware.run_log_sd)
+        hardware = self.plane.pricer.hardware
+        noisy = estimate.on_device(hardware.run_log_sd, hardware.device_log_sd)
         factor = widening(noisy.log_sd(), interval=interval)
         return {name: value, f"{name}_low": value / factor, f"{name}_high": value * factor}
 
