@@ -84,6 +84,8 @@ class Checkpoint:
         ).to(self._device.torch_device)
         self.model.eval()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+        self._processor: Any
+        self._images: Any
         self._processor, self._images = _processors(self._folder) if self._image_token is not None else (None, None)
 
     @property
@@ -118,6 +120,7 @@ class Checkpoint:
             made = self.model.generate(
                 **inputs,
                 **_sampling(request),
+                **({"stop_strings": list(request.stop), "tokenizer": self.tokenizer} if request.stop else {}),
                 min_new_tokens=request.max_output_tokens if request.ignore_eos else None,
                 max_new_tokens=request.max_output_tokens,
                 use_cache=True,
@@ -142,8 +145,11 @@ class Checkpoint:
     ) -> Answer:
         ended = len(new) < request.max_output_tokens or (bool(new) and new[-1] in self._ends())
         pieces = self.pieces(new)
+        text = "".join(pieces)
+        # A server leaves the stop text out.
+        end = min((text.find(stop) for stop in request.stop if stop in text), default=len(text))
         answer = Answer(
-            text="".join(pieces).strip(),
+            text=text[:end].strip(),
             finish_reason="stop" if ended else "length",
             piece_s=token_s,
             total_s=token_s[-1],

@@ -32,6 +32,8 @@ def extra_fields(dialect: Dialect, request: Request) -> dict[str, Any]:
         fields["ignore_eos"] = True
     if request.seed is not None:
         fields["seed"] = request.seed
+    if request.stop:
+        fields["stop"] = list(request.stop)
     if request.logprobs and dialect != "transformers":
         fields["logprobs"] = True
     if not request.reuse_prefix:

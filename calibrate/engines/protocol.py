@@ -32,6 +32,8 @@ class Request:
         Of sampling; 0 is greedy.
     logprobs
         Ask for the log-probability of every token, where the server knows how.
+    stop
+        Texts before which the answer ends.
     """
 
     prompt: str
@@ -42,6 +44,7 @@ class Request:
     temperature: float = 0.0
     seed: int | None = None
     logprobs: bool = False
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_output_tokens < 1:

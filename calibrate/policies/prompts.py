@@ -27,6 +27,8 @@ class Prompts(Frozen):
         Text with ``{question}``, and ``{reasoning}`` in the last.
     short_tokens, reason_tokens
         Most output tokens; a plan's own cap is kept where it is lower.
+    stop
+        Texts before which an answer ends, for models that go on.
     temperature
         Of the second and further samples of one request; the first is greedy.
     """
@@ -39,6 +41,7 @@ class Prompts(Frozen):
     )
     short_tokens: Size = 32
     reason_tokens: Size = 1024
+    stop: tuple[str, ...] = ()
     temperature: NonNegativeFloat = 0.7
 
     @model_validator(mode="after")
@@ -65,4 +68,5 @@ class Prompts(Frozen):
             temperature=self.temperature if ask.sample else 0.0,
             seed=ask.sample if ask.sample else None,
             logprobs=logprobs,
+            stop=self.stop,
         )

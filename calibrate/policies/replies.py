@@ -68,21 +68,20 @@ def reply_of(answer: Answer, mode: Mode, *, image_tokens: int = 0, attention: Se
         confidence=sum(math.exp(logprob) for logprob in sure) / len(sure) if sure else None,
         reasoning=text[slice(*reasoned)],
         reasoning_tokens=tuple(answer.token_logprobs[i][0] for i in inside),
-        reasoning_logprobs=tuple(answer.token_logprobs[i][1] for i in inside) if inside else None,
-        reasoning_attention=tuple(attention[i] for i in inside) if attention is not None and inside else None,
+        reasoning_logprobs=tuple(answer.token_logprobs[i][1] for i in inside) if spans else None,
+        reasoning_attention=tuple(attention[i] for i in inside) if attention is not None and spans else None,
         ttft_s=answer.ttft_s,
         total_s=answer.total_s,
     )
 
 
 def _spans(text: str, tokens: Sequence[str]) -> list[Span]:
-    """Place of each token in the text; none where the tokens are not those of the text."""
-    joined = "".join(tokens)
-    # Text is stripped, and the token that ends an answer may be spelled out.
-    offset = joined.find(text)
-    if not text or offset < 0:
-        return []
-    spans, at = [], -offset
+    """Place of each token in the text.
+
+    The text may be stripped, and the token that ends an answer be spelled out; where a character was split between
+    tokens, places are off by as many characters as it has bytes.
+    """
+    spans, at = [], -max("".join(tokens).find(text), 0)
     for token in tokens:
         spans.append((at, at + len(token)))
         at += len(token)

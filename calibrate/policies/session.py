@@ -179,8 +179,9 @@ class Session:
             "prompts": _digest(self.prompts.model_dump_json()),
             "items": read_items_digest(self.items),
             "matcher": self.matcher,
-            "small": f"{names['small']} at {self.small.address}",
-            "large": f"{names['large']} at {self.large.address}",
+            # Not the address: a server that was started again may listen elsewhere.
+            "small": names["small"],
+            "large": names["large"],
         }
 
     def _pair(self, specs: dict[Role, ModelSpec | None], names: dict[Role, str]) -> Pair:
