@@ -98,12 +98,13 @@ class _Side:
 
     def seconds(self, output_tokens: Floats) -> Floats:
         """Totals at these output lengths."""
-        return np.asarray(self.forecast.with_output(output_tokens).value_s)
+        return np.asarray(self.forecast.with_output(output_tokens, errors=False).value_s)
 
     def run(self, output_tokens: Floats) -> Estimate:
         """Totals of one run: the two models run at different times, so that the device's drift is not shared."""
         whole = self.forecast.with_output(output_tokens)
-        return whole.with_shared_error(f"run {self.role}", self.forecast.pricer.hardware.run_log_sd)
+        hardware = self.forecast.pricer.hardware
+        return whole.on_device(hardware.run_log_sd, hardware.device_log_sd, run=f"run {self.role}")
 
     def quantities(self, output_tokens: Sequence[int], interval: float) -> list[Quantity]:
         """Totals with their intervals."""

@@ -14,7 +14,7 @@ from costmodel.errors import WorkloadError
 from costmodel.estimate import Estimate, total
 from costmodel.memory import Memory, memory_of
 from costmodel.ops import Num, dtype_of
-from costmodel.pricing import Bound, Pricer
+from costmodel.pricing import Bound, Priced, Pricer
 from costmodel.profiles import EngineProfile, HardwareProfile
 from costmodel.program import Options, Stage
 from costmodel.quantity import Quantity
@@ -23,16 +23,27 @@ from costmodel.specs.images import ImageLayout
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 
-__all__ = ["Forecast", "Latency", "Prediction", "estimate", "predict"]
+__all__ = [
+    "DECODE_NODES",
+    "PIXEL_BYTES",
+    "Forecast",
+    "Latency",
+    "Prediction",
+    "estimate",
+    "legendre",
+    "predict",
+    "set_up",
+]
 
 # Context lengths at which a decode step is priced; exact for laws that are polynomials of degree 11 in the context.
-_DECODE_NODES = 6
-_PIXEL_BYTES = 4
+DECODE_NODES = 6
+# Three channels of a pixel in fp32, as a processor copies it to the device.
+PIXEL_BYTES = 12
 _BEFORE_DECODE = ("preprocess", "encode", "prefill")
 
 
 class Latency(Frozen):
-    """Stage times of a request, in seconds."""
+    """Stage times of a request, in seconds; without an interval, low and high equal the value."""
 
     preprocess_s: Quantity
     encode_s: Quantity
@@ -53,7 +64,7 @@ class Prediction(Frozen):
     dtype: str
     quantization: str = "none"
     num_devices: int = 1
-    interval: float
+    interval: float | None
     workload: Workload
     visual_tokens: tuple[int, ...]
     prompt_tokens_total: int
@@ -66,7 +77,13 @@ class Prediction(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Estimates of one request, before they are turned into quantities with an interval."""
+    """Estimates of one request, before they are turned into quantities with an interval.
+
+    Attributes
+    ----------
+    passes
+        By stage on the device, its priced forward passes: several where a prefill is cut into chunks.
+    """
 
     pricer: Pricer
     model: ModelSpec
@@ -75,32 +92,37 @@ class Forecast:
     layouts: tuple[ImageLayout, ...]
     prompt_tokens: int
     stages: dict[str, Estimate]
-    programs: tuple[Stage, ...]
+    passes: dict[str, tuple[Priced, ...]]
     memory: Memory
 
-    def with_output(self, output_tokens: Num) -> Estimate:
+    def with_output(self, output_tokens: Num, *, errors: bool = True) -> Estimate:
         """Whole request with other output lengths, a number or an array of them: only the decode is priced again."""
-        decode, _ = _decode(
-            self.pricer, self.model, self.layouts, self.prompt_tokens, output_tokens, self.workload.batch, self.options
+        steps = np.asarray(output_tokens, dtype=float) - 1
+        stage, weights = _decode(
+            self.model, self.layouts, self.prompt_tokens, steps, batch=self.workload.batch, options=self.options
         )
-        return total([*(self.stages[name] for name in _BEFORE_DECODE), decode])
+        (priced,) = self.pricer.stages([stage], errors=errors)
+        before = [self.stages[name] for name in _BEFORE_DECODE]
+        return total([*before, priced.estimate.averaged(weights).scaled(steps)])
 
     @property
     def bound(self) -> dict[str, Bound]:
         """What each stage on the device waits for."""
-        return {stage.name: self.pricer.bound(stage) for stage in self.programs}
+        return {name: self.pricer.bound(passes) for name, passes in self.passes.items()}
 
     @property
     def total(self) -> Estimate:
         """The whole request."""
         return total(self.stages.values())
 
-    def latency(self, interval: float) -> Latency:
+    def latency(self, interval: float | None) -> Latency:
         """Every stage with its interval; what a device adds from run to run is in all of them."""
-        run_log_sd = self.pricer.hardware.run_log_sd
+        hardware = self.pricer.hardware
 
         def quantity(estimate: Estimate) -> Quantity:
-            noisy = estimate.with_shared_error("run", run_log_sd)
+            if interval is None:
+                return Quantity.exactly(float(estimate.value_s))
+            noisy = estimate.on_device(hardware.run_log_sd, hardware.device_log_sd)
             return Quantity.from_log_sd(float(noisy.value_s), float(noisy.log_sd()), interval=interval)
 
         stages = self.stages
@@ -116,7 +138,7 @@ class Forecast:
 
 
 @cache
-def _legendre(nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def legendre(nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gauss-Legendre nodes and weights on [0, 1]."""
     x, w = np.polynomial.legendre.leggauss(nodes)
     return (x + 1) / 2, w / 2
@@ -133,7 +155,7 @@ def predict(
     quantization: str = "none",
     num_devices: int = 1,
     chunk_tokens: int | None = None,
-    interval: float = 0.9,
+    interval: float | None = 0.9,
 ) -> Prediction:
     """Predict the latency of a request.
 
@@ -150,7 +172,7 @@ def predict(
     chunk_tokens
         Most tokens of a request in one pass of the prefill; all of them where not given.
     interval
-        Probability that the intervals should hold.
+        Probability that the intervals should hold. ``None``: values alone, in a third of the time.
 
     Raises
     ------
@@ -172,6 +194,7 @@ def predict(
         quantization=quantization,
         num_devices=num_devices,
         chunk_tokens=chunk_tokens,
+        errors=interval is not None,
     )
     return Prediction(
         model=model.name,
@@ -203,24 +226,26 @@ def estimate(
     quantization: str = "none",
     num_devices: int = 1,
     chunk_tokens: int | None = None,
+    errors: bool = True,
 ) -> Forecast:
-    """Estimates by stage with their sources of error; parameters and errors as :func:`predict`."""
-    dtype_of(kv_dtype or dtype)
-    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
-    for name in (dtype, options.linear_dtype):
-        hardware.datasheet.flops_per_s(dtype_of(name).compute)
-    _check_options(model, options)
-    # Slices were measured on one device, with weights that are not quantised.
-    plain = num_devices == 1 and quantization == "none"
-    slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if plain else None
-    pricer = Pricer(hardware, engine, slices)
+    """Estimates by stage, and with ``errors`` their sources of error; parameters and errors as :func:`predict`."""
+    pricer, options = set_up(
+        model,
+        hardware,
+        engine,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        quantization=quantization,
+        num_devices=num_devices,
+        chunk_tokens=chunk_tokens,
+    )
     layouts = program.image_layouts(model, workload.images)
     prompt = workload.prompt_tokens + sum(i.visual_tokens + i.extra_text_tokens for i in layouts)
     if workload.cached_prefix_tokens >= prompt:
         raise WorkloadError(
             f"cached_prefix_tokens is {workload.cached_prefix_tokens}, expected fewer than the prompt's {prompt}"
         )
-    stages, programs = _stages(pricer, model, workload, layouts, prompt, options)
+    stages, passes = _stages(pricer, model, workload, layouts, prompt, options, errors=errors)
     memory = memory_of(
         model,
         context_tokens=prompt + workload.output_tokens,
@@ -232,7 +257,31 @@ def estimate(
         capacity_bytes=hardware.datasheet.memory_bytes,
     )
     _check_limits(pricer, model, workload, prompt, memory)
-    return Forecast(pricer, model, workload, options, layouts, prompt, stages, programs, memory)
+    return Forecast(pricer, model, workload, options, layouts, prompt, stages, passes, memory)
+
+
+def set_up(
+    model: ModelSpec,
+    hardware: HardwareProfile,
+    engine: EngineProfile,
+    *,
+    dtype: str = "bf16",
+    kv_dtype: str | None = None,
+    quantization: str = "none",
+    num_devices: int = 1,
+    chunk_tokens: int | None = None,
+) -> tuple[Pricer, Options]:
+    """What prices the requests of a model, and how its layers are run; parameters and errors as :func:`predict`."""
+    dtype_of(kv_dtype or dtype)
+    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
+    for name in (dtype, options.linear_dtype):
+        hardware.datasheet.flops_per_s(dtype_of(name).compute)
+    _check_options(model, options)
+    # Slices were measured on one device, with weights that are not quantised.
+    plain = num_devices == 1 and quantization == "none"
+    fitting = plain and hardware.slices
+    slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if fitting else None
+    return Pricer(hardware, engine, slices), options
 
 
 def _check_options(model: ModelSpec, options: Options) -> None:
@@ -253,43 +302,45 @@ def _stages(
     layouts: tuple[ImageLayout, ...],
     prompt: int,
     options: Options,
-) -> tuple[dict[str, Estimate], tuple[Stage, ...]]:
+    *,
+    errors: bool,
+) -> tuple[dict[str, Estimate], dict[str, tuple[Priced, ...]]]:
     batch, cached = workload.batch, workload.cached_prefix_tokens
-    preprocess = program.preprocess(workload.images * batch, layouts * batch)
     encode = program.encode(model, layouts, batch=batch, options=options)
     cross = program.cross_tokens(layouts, options)
     chunks = program.prefill_chunks(
         model, new_tokens=prompt - cached, cached_tokens=cached, batch=batch, options=options, cross_tokens=cross
     )
-    decode_estimate, decode = _decode(pricer, model, layouts, prompt, workload.output_tokens, batch, options)
-    copied = sum(layout.resized_pixels for layout in layouts) * batch * 3 * _PIXEL_BYTES
+    steps = workload.output_tokens - 1
+    decode, weights = _decode(model, layouts, prompt, np.float64(steps), batch=batch, options=options)
+    copied = sum(layout.resized_pixels for layout in layouts) * batch * PIXEL_BYTES
+    preprocess = pricer.preprocess(program.preprocess(workload.images, layouts, batch=batch), copied, errors=errors)
+    first, *middle, last = pricer.stages([encode, *chunks, decode], errors=errors)
     estimates = {
-        "preprocess": pricer.preprocess(preprocess, copied),
-        "encode": pricer.stage(encode),
-        "prefill": total(pricer.stage(chunk) for chunk in chunks),
-        "decode": decode_estimate,
+        "preprocess": preprocess,
+        "encode": first.estimate,
+        "prefill": total(chunk.estimate for chunk in middle),
+        "decode": last.estimate.averaged(weights).scaled(steps),
     }
-    prefill = Stage("prefill", tuple(component for chunk in chunks for component in chunk.components))
-    return estimates, (encode, prefill, decode)
+    return estimates, {"encode": (first,), "prefill": tuple(middle), "decode": (last,)}
 
 
 def _decode(
-    pricer: Pricer,
     model: ModelSpec,
     layouts: tuple[ImageLayout, ...],
     prompt: int,
-    output_tokens: Num,
+    steps: NDArray[np.float64] | np.float64,
+    *,
     batch: int,
     options: Options,
-) -> tuple[Estimate, Stage]:
-    """Time of the steps after the first token; the shape is that of ``output_tokens``."""
-    nodes, weights = _legendre(_DECODE_NODES)
-    steps = np.asarray(output_tokens, dtype=float)[..., np.newaxis] - 1
+) -> tuple[Stage, NDArray[np.float64]]:
+    """A decode step at the nodes of every number of steps, on the last axis, and their weights."""
+    nodes, weights = legendre(DECODE_NODES)
     # Step i attends to prompt + i tokens, i = 1…steps; the sum over i as an integral of the midpoint rule.
-    context = prompt + 0.5 + steps * nodes
+    context = prompt + 0.5 + np.asarray(steps)[..., np.newaxis] * nodes
     cross = program.cross_tokens(layouts, options)
     stage = program.decode_step(model, context_tokens=context, batch=batch, options=options, cross_tokens=cross)
-    return pricer.stage(stage).averaged(weights * steps), stage
+    return stage, weights
 
 
 def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: int, memory: Memory) -> None:

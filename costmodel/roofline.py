@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from costmodel.errors import UnknownKeyError
+from costmodel.lawbook import law_book
 from costmodel.ops import Op, dtype_of
 from costmodel.predict import Forecast
 from costmodel.program import Component
@@ -70,11 +71,10 @@ def roofline_of(forecast: Forecast, stage: str) -> Roofline:
     UnknownKeyError
         If ``stage`` is none of :data:`STAGES`.
     """
-    programs = {each.name: each for each in forecast.programs}
-    if stage not in programs:
-        raise UnknownKeyError("stage", stage, programs)
+    if stage not in forecast.passes:
+        raise UnknownKeyError("stage", stage, forecast.passes)
     found: dict[tuple[str, str, str], list[tuple[Component, Op]]] = {}
-    for component in programs[stage].components:
+    for component in (component for each in forecast.passes[stage] for component in each.stage.components):
         for op in component.ops:
             found.setdefault((component.name, op.name, op.kind), []).append((component, op))
     points = [_point(forecast, members) for members in found.values()]
@@ -96,8 +96,9 @@ def roofline_of(forecast: Forecast, stage: str) -> Roofline:
 def _point(forecast: Forecast, members: list[tuple[Component, Op]]) -> RooflinePoint:
     """One operator; sizes that change from step to step are taken at their mean."""
     flops = moved = total_s = compute_s = memory_s = 0.0
+    book = law_book(forecast.pricer.hardware, forecast.pricer.engine)
     for component, op in members:
-        terms = forecast.pricer.terms(op)
+        terms = book.law_of(op).terms(op)
         flops += component.count * float(np.mean(op.flops))
         moved += component.count * float(np.mean(op.bytes))
         total_s += component.count * float(np.mean(terms.total_s))
