@@ -30,7 +30,10 @@ from costmodel.plots.text import seconds_interval
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)"),
+]
 
 TRACES = REPO / "examples" / "synthetic_traces.jsonl"
 # The machine may be busy: a wait ends as soon as what is waited for is there.
@@ -108,6 +111,12 @@ def visit(browser: Any, address: str) -> Iterator[Visit]:
     one.close()
 
 
+def expect_address(page: Any, **wanted: str) -> None:
+    """Wait until the address says so: it follows a control at the same time as the figures do."""
+    holds = "(wanted) => Object.entries(wanted).every(([k, v]) => new URLSearchParams(location.search).get(k) === v)"
+    page.wait_for_function(holds, arg=wanted)
+
+
 def query_of(page: Any) -> dict[str, str]:
     return {name: values[-1] for name, values in parse_qs(urlsplit(page.url).query).items()}
 
@@ -170,7 +179,7 @@ def test_every_control_changes_what_it_should(visit: Visit) -> None:
         else:
             pick(page, name, value)
         expect(target, message=name).not_to_have_text(before, use_inner_text=True)
-        assert query_of(page)[name] == written
+        expect_address(page, **{name: written})
     expect(page.locator("#notices")).to_be_empty()
     assert set(CHANGES) | {"view", "budget_s", "percentile"} == set(FIELDS), "a control without a test"
 
@@ -190,7 +199,8 @@ def test_the_cards_are_the_library_and_the_slider_moves_them(visit: Visit) -> No
     moved = int(page.input_value("input#small_output"))
     assert moved > 100
     check(moved)
-    assert query_of(page) == {"small_output": str(moved)}
+    expect_address(page, small_output=str(moved))
+    assert set(query_of(page)) == {"small_output"}
     page.reload()
     expect(page.locator("input#small_output")).to_have_value(str(moved))
 
@@ -234,7 +244,8 @@ def test_a_bad_address_is_told_and_replaced(visit: Visit) -> None:
     said = page.locator("#notices").inner_text()
     for part in ("unknown model 'nope'", "Width: got 'abc'", "Tensor parallelism", "unknown GPU 'zz'", "'what'"):
         assert part in said
-    assert query_of(page) == {"batch": "4"}
+    expect_address(page, batch="4")
+    assert set(query_of(page)) == {"batch"}
     fill(page, "batch", "5")
     expect(notices).to_have_count(0)
 
@@ -264,7 +275,7 @@ def test_policies_of_a_loaded_file(visit: Visit, tmp_path: Path) -> None:
     before = page.locator("#policy-table").inner_text()
     fill(page, "percentile", "50")
     expect(page.locator("#policy-table")).not_to_have_text(before, use_inner_text=True)
-    assert query_of(page) == {"view": "policy", "budget_s": "4", "percentile": "50"}
+    expect_address(page, view="policy", budget_s="4", percentile="50")
     pick(page, "small", "Qwen/Qwen3-VL-4B-Instruct")
     expect(page.locator("#policy-problem")).to_contain_text("no traces of the small model")
 

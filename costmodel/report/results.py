@@ -176,6 +176,8 @@ def _request_rows(predictions: Sequence[Prediction]) -> list[list[str]]:
         ["device", *(p.hardware for p in predictions)],
         ["engine", *(p.engine for p in predictions)],
         ["number format", *(p.dtype for p in predictions)],
+        ["quantisation", *(p.quantization for p in predictions)],
+        ["devices that share each layer", *(str(p.num_devices) for p in predictions)],
         ["images", *(", ".join(map(str, p.workload.images)) or "none" for p in predictions)],
         ["batch", *(str(p.workload.batch) for p in predictions)],
         ["visual tokens", *(visual(p) for p in predictions)],
