@@ -11,7 +11,7 @@ from typing import Literal
 from costmodel.errors import CostModelError, MeasurementError
 from costmodel.families.sources import load_model
 from costmodel.files import read_bytes
-from costmodel.predict import Latency, predict
+from costmodel.predict import Forecast, Latency, estimate
 from costmodel.profiles import EngineProfile, HardwareProfile, load_engine, load_hardware
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageSize
@@ -26,7 +26,7 @@ from costmodel.validation import (
     score_stage,
 )
 
-__all__ = ["Case", "case_latency", "check_cases", "read_cases"]
+__all__ = ["Case", "case_forecast", "case_latency", "check_cases", "read_cases"]
 
 _REQUIRED = ("case_id", "model", "hardware", "engine", "dtype", "prompt_tokens", "output_tokens")
 
@@ -168,14 +168,19 @@ def _verdict(mape: float | None, max_error: float | None) -> tuple[Verdict, tupl
 
 
 def case_latency(case: Case, hardware: HardwareProfile, engine: EngineProfile, *, interval: float = 0.9) -> Latency:
-    """Predict the stages of one case.
+    """Predict the stages of one case; errors as :func:`case_forecast`."""
+    return case_forecast(case, hardware, engine).latency(interval)
+
+
+def case_forecast(case: Case, hardware: HardwareProfile, engine: EngineProfile) -> Forecast:
+    """Estimates of one case.
 
     Raises
     ------
     CostModelError
         If its model, number format or request can't be predicted.
     """
-    return predict(
+    return estimate(
         load_model(case.model),
         hardware,
         engine,
@@ -183,8 +188,7 @@ def case_latency(case: Case, hardware: HardwareProfile, engine: EngineProfile, *
         dtype=case.dtype,
         quantization=case.quantization,
         num_devices=case.num_devices,
-        interval=interval,
-    ).latency
+    )
 
 
 def _predicted_rows(case: Case, hardware: str, engine: str, interval: float) -> list[ValidationRow]:

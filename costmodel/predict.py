@@ -138,7 +138,7 @@ def predict(
     num_devices
         Devices that share each layer (tensor parallelism).
     chunk_tokens
-        Most tokens of a request in one pass of the prefill; all of them where not given.
+        Most tokens of a request in one pass of the prefill; as the engine does it where not given.
     interval
         Probability that the intervals should hold.
 
@@ -196,7 +196,7 @@ def estimate(
 ) -> Forecast:
     """Estimates by stage with their sources of error; parameters and errors as :func:`predict`."""
     dtype_of(kv_dtype or dtype)
-    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
+    options = _options(engine, dtype, kv_dtype or dtype, quantization, num_devices, chunk_tokens)
     for name in (dtype, options.linear_dtype):
         hardware.datasheet.flops_per_s(dtype_of(name).compute)
     _check_options(model, options)
@@ -214,7 +214,7 @@ def estimate(
     memory = memory_of(
         model,
         context_tokens=prompt + workload.output_tokens,
-        largest_pass_tokens=min(prompt - workload.cached_prefix_tokens, chunk_tokens or prompt),
+        largest_pass_tokens=min(prompt - workload.cached_prefix_tokens, options.chunk_tokens or prompt),
         patches=sum(layout.patches for layout in layouts),
         cross_tokens=program.cross_tokens(layouts, options),
         batch=workload.batch,
@@ -223,6 +223,20 @@ def estimate(
     )
     _check_limits(pricer, model, workload, prompt, memory)
     return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, programs, memory)
+
+
+def _options(
+    engine: EngineProfile, dtype: str, kv_dtype: str, quantization: str, num_devices: int, chunk_tokens: int | None
+) -> Options:
+    return Options(
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        fused=engine.fused,
+        quantization=quantization,
+        num_devices=num_devices,
+        chunk_tokens=engine.chunk_tokens if chunk_tokens is None else chunk_tokens,
+        quantised_vocabulary="vocabulary" in engine.quantised,
+    )
 
 
 def _check_options(model: ModelSpec, options: Options) -> None:
@@ -275,5 +289,7 @@ def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: 
         missing = memory.total_bytes / memory.capacity_bytes
         devices = math.ceil(missing)
         pricer.warn(f"does not fit: needs {missing:.2f} times the device's memory, at least {devices} devices")
+    if workload.cached_prefix_tokens and not pricer.engine.prefix_cache:
+        pricer.warn(f"{pricer.engine.key} keeps no prefix between requests")
     if workload.cached_prefix_tokens and workload.images:
         pricer.warn("images are encoded in full: an encoder cache is not modelled")

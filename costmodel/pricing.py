@@ -114,7 +114,7 @@ class Pricer:
         parts = [self._slice(component) for component in sliced]
         if priced:
             device = self._operators(priced)
-            parts.append(self._with_host(stage.name, device, self._launches(priced)))
+            parts.append(self._with_host(stage.name, device, self._launches(stage.name, priced)))
         return total(parts)
 
     def preprocess(self, stage: Stage, copied_bytes: float) -> Estimate:
@@ -146,12 +146,14 @@ class Pricer:
                 memory += component.count * float(np.mean(terms.memory_s))
         if compute == memory == 0:
             return "none"
-        host = self._launches(stage.components) + self._step_s(stage.name)
+        host = self._launches(stage.name, stage.components) + self._step_s(stage.name)
         if host > max(compute, memory):
             return "host"
         return "compute" if compute > memory else "memory"
 
-    def _launches(self, components: list[Component] | tuple[Component, ...]) -> float:
+    def _launches(self, stage_name: str, components: Sequence[Component]) -> float:
+        if stage_name in self.engine.graph_captured:
+            return 0.0
         count = sum(component.count * op.launches for component in components for op in component.ops)
         # On a CPU the launch is part of the measured operator: host and device are the same thread.
         launch_s = 0.0 if self.hardware.datasheet.kind == "cpu" else self.engine.launch_s.value
@@ -198,12 +200,27 @@ class Pricer:
         except TypeError as error:
             raise ProfileError(f"laws.{op_key(op)}: {fit.law} is a law of other operators: {error}") from None
 
+    def law_of(self, op: Op) -> tuple[LawFit, str]:
+        """Law that an operator is priced with, and the tier that it comes from."""
+        return self._law_fit(op)
+
     def _law_fit(self, op: Op) -> tuple[LawFit, str]:
-        """The device's own law of this operator or of its kind; where it has none, the prior."""
+        """Law of this operator or of its kind, the most specific one that is known.
+
+        In order: what whole requests showed of this engine on this device, the device's kernels, what other devices
+        showed of this engine, the prior.
+        """
         keys = (op_key(op), f"{op.kind}/{op.dtype}", op.kind)
-        for key in keys:
-            if key in self.hardware.laws:
-                return _usable(key, self.hardware.laws[key]), "kernels"
+        engine, device = self.engine, self.hardware
+        known = (
+            ("requests", engine.device_kernels.get(device.key, {})),
+            ("kernels", device.laws),
+            ("engine", engine.kernels),
+        )
+        for tier, laws in known:
+            for key in keys:
+                if key in laws:
+                    return _usable(key, laws[key]), tier
         for key in keys:
             if key in _priors():
                 return _priors()[key], "datasheet"

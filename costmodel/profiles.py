@@ -201,6 +201,21 @@ class EngineProfile(Frozen):
         Exponent of the smooth maximum of device time and launch time (1: they add, large: they hide).
     fused
         Whether q/k/v and gate/up are one GEMM each, and a norm, rotation or activation one kernel.
+    graph_captured
+        Stages that are replayed as one graph: their launches cost the host nothing.
+    attention
+        Family of attention kernels, by stage.
+    quantised
+        Parts that a quantised checkpoint holds quantised (vocabulary: token table and head); the others stay at the
+        number format of activations.
+    chunk_tokens
+        Most tokens of a prompt in one pass of the prefill; ``None``: all of them.
+    prefix_cache, encoder_cache
+        Whether the cache of a prompt's beginning, and the tower's output for an image, are kept between requests.
+    kernels
+        Laws of operators that this engine has kernels of its own for, on any device that has none of its own.
+    device_kernels
+        Laws by device, where whole requests were measured; they count more than those of the device's kernels.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -213,6 +228,14 @@ class EngineProfile(Frozen):
     launch_s: Coefficient
     overlap: float = Field(ge=1)
     fused: bool
+    graph_captured: tuple[Literal["encode", "prefill", "decode"], ...] = ()
+    attention: dict[Literal["encode", "prefill", "decode"], str] = Field(default_factory=dict)
+    quantised: tuple[Literal["decoder", "vocabulary"], ...] = ("decoder",)
+    chunk_tokens: PositiveInt | None = None
+    prefix_cache: bool = False
+    encoder_cache: bool = False
+    kernels: dict[str, LawFit] = Field(default_factory=dict)
+    device_kernels: dict[str, dict[str, LawFit]] = Field(default_factory=dict)
     references: tuple[str, ...]
 
 

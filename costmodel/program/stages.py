@@ -41,6 +41,8 @@ class Options:
         Devices that share each layer (tensor parallelism). 1 is the plain case.
     chunk_tokens
         Most tokens of a request in one pass of a prefill (``None``: all of them).
+    quantised_vocabulary
+        Whether the scheme holds for token table and head too.
     """
 
     dtype: str
@@ -49,6 +51,12 @@ class Options:
     quantization: str = "none"
     num_devices: int = 1
     chunk_tokens: int | None = None
+    quantised_vocabulary: bool = False
+
+    @property
+    def vocabulary_dtype(self) -> str:
+        """Number format of token table and head."""
+        return self.linear_dtype if self.quantised_vocabulary else self.dtype
 
     @property
     def linear_dtype(self) -> str:
