@@ -236,6 +236,7 @@ def _options(
         num_devices=num_devices,
         chunk_tokens=engine.chunk_tokens if chunk_tokens is None else chunk_tokens,
         quantised_vocabulary="vocabulary" in engine.quantised,
+        fused_attention_tokens={str(stage): tokens for stage, tokens in engine.fused_attention_tokens.items()},
     )
 
 

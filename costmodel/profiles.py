@@ -204,7 +204,10 @@ class EngineProfile(Frozen):
     graph_captured
         Stages that are replayed as one graph: their launches cost the host nothing.
     attention
-        Family of attention kernels, by stage.
+        Family of attention kernels, by stage; for the reader.
+    fused_attention_tokens
+        Longest sequence whose attention is one kernel, by stage; longer ones write their scores to memory and read them
+        again. No limit where a stage is not named.
     quantised
         Parts that a quantised checkpoint holds quantised (vocabulary: token table and head); the others stay at the
         number format of activations.
@@ -230,6 +233,7 @@ class EngineProfile(Frozen):
     fused: bool
     graph_captured: tuple[Literal["encode", "prefill", "decode"], ...] = ()
     attention: dict[Literal["encode", "prefill", "decode"], str] = Field(default_factory=dict)
+    fused_attention_tokens: dict[Literal["encode", "prefill"], int] = Field(default_factory=dict)
     quantised: tuple[Literal["decoder", "vocabulary"], ...] = ("decoder",)
     chunk_tokens: PositiveInt | None = None
     prefix_cache: bool = False

@@ -25,10 +25,12 @@ Vector = NDArray[np.float64]
 ROW_SD = 0.02
 """What a run is off by however good its terms are: sums of kernels are met to 2 to 4 %."""
 
-_ROUNDS = 5
+_ROUNDS = 6
 _ANY_INTERVAL = 0.9
-_CONVERGED = 1e-6
+_CONVERGED = 1e-4
 _LOG_STEP = 0.02
+# Errors beyond this count linearly, not squared, as in the fit of a law.
+_ROBUST_SCALE = 0.1
 # Share of a term's column that the terms taken before it must leave unexplained for it to be fitted.
 _LEAST_NEW = 1e-3
 
@@ -67,7 +69,7 @@ def design_rows(case: Case, hardware: HardwareProfile, start: EngineProfile) -> 
         If the case can't be predicted.
     """
     second = Coefficient(value=1.0, stderr=0.0, source="assumed")
-    bare = _bare(start)
+    bare, hardware = _bare(start), _without_errors(hardware)
     engines = [bare, *(bare.model_copy(update={name: second}) for name in HOST_TERMS)]
     latencies = [case_forecast(case, hardware, engine).latency(_ANY_INTERVAL) for engine in engines]
     rows = []
@@ -75,6 +77,12 @@ def design_rows(case: Case, hardware: HardwareProfile, start: EngineProfile) -> 
         device_s, *with_term = (float(getattr(latency, f"{stage}_s").value) for latency in latencies)
         rows.append(Row(case, hardware, stage, measured_s, device_s, np.array(with_term) - device_s))
     return rows
+
+
+def _without_errors(hardware: HardwareProfile) -> HardwareProfile:
+    """The device with its laws alone: their errors take most of the time of a prediction, and are not asked for."""
+    laws = {key: law.model_copy(update={"covariance": ()}) for key, law in hardware.laws.items()}
+    return hardware.model_copy(update={"laws": laws})
 
 
 def _bare(engine: EngineProfile) -> EngineProfile:
@@ -124,10 +132,8 @@ class Solution:
     def without(self, left_out: NDArray[np.bool_]) -> Vector:
         """Positions of a fit without some rows, by the slopes found with them."""
         kept = ~left_out
-        step = _step(self, self.slopes[kept], self.errors[kept])
-        moved = self.positions.copy()
-        moved[list(self.active)] += step
-        return moved
+        step = _step(self, self.slopes[kept], self.errors[kept], robust=any(term.use for term in self.free))
+        return _moved(self, step)
 
 
 def solve(rows: Sequence[Row], start: EngineProfile, *, kernels: bool) -> Solution:
@@ -149,15 +155,14 @@ def solve(rows: Sequence[Row], start: EngineProfile, *, kernels: bool) -> Soluti
     active = (*_told_apart(host_slopes, known), *range(len(host), len(free)))
     positions = np.array([term.start for term in free])
     device_s = np.array([row.device_s for row in rows])
-    for _ in range(_ROUNDS):
+    for turn in range(_ROUNDS):
         slopes = np.hstack([host_slopes, _kernel_slopes(rows, start, moving, positions[len(host) :], device_s)])
         errors = device_s / measured + host_slopes @ positions[: len(host)] - 1
         solution = Solution(free, positions, active, slopes[:, list(active)], errors)
         if not active:
             return solution
-        step = _step(solution, solution.slopes, solution.errors)
-        positions = positions.copy()
-        positions[list(active)] += step
+        step = _step(solution, solution.slopes, solution.errors, robust=turn > 0)
+        positions = _moved(solution, step)
         if not moving:
             return replace(solution, positions=positions, errors=errors + solution.slopes @ step)
         device_s = _device_s(rows, with_positions(start, moving, positions[len(host) :].tolist()))
@@ -220,19 +225,29 @@ def _scaled(slopes: Vector) -> tuple[Vector, Vector]:
     return slopes * scale, scale
 
 
-def _step(solution: Solution, slopes: Vector, errors: Vector) -> Vector:
-    """One Gauss-Newton step of the active terms, within their bounds."""
+def _step(solution: Solution, slopes: Vector, errors: Vector, *, robust: bool) -> Vector:
+    """One Gauss-Newton step of the active terms, within their bounds; ``robust``: outliers count linearly."""
     terms = [solution.free[index] for index in solution.active]
     here = solution.positions[list(solution.active)]
     design, scale = _scaled(slopes)
     pull = np.array([ROW_SD / term.prior_sd for term in terms])
     start = np.array([term.start for term in terms])
-    rows = np.vstack([design, np.diag(pull * scale)])
-    target = np.concatenate([-errors, pull * np.where(pull > 0, start - here, 0.0)])
+    weight = (1 + (errors / _ROBUST_SCALE) ** 2) ** -0.25 if robust else np.ones(len(errors))
+    rows = np.vstack([design * weight[:, None], np.diag(pull * scale)])
+    target = np.concatenate([-errors * weight, pull * np.where(pull > 0, start - here, 0.0)])
     low = np.array([term.low for term in terms]) - here
     high = np.array([term.high for term in terms]) - here
     result = lsq_linear(rows, target, bounds=(np.minimum(low / scale, -0.0), high / scale), method="bvls")
     return np.asarray(result.x * scale)
+
+
+def _moved(solution: Solution, step: Vector) -> Vector:
+    """Positions after a step; rounding does not leave a bound."""
+    positions = solution.positions.copy()
+    positions[list(solution.active)] += step
+    low = [min(term.low, position) for term, position in zip(solution.free, solution.positions, strict=True)]
+    high = [max(term.high, position) for term, position in zip(solution.free, solution.positions, strict=True)]
+    return np.asarray(np.clip(positions, low, high))
 
 
 def _told_apart(design: Vector, known: Vector) -> tuple[int, ...]:

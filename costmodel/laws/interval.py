@@ -35,6 +35,9 @@ def coefficient_log_sd(law: Law, fit: LawFit, op: Op, peaks: Peaks) -> Num:
         return 0.0 * base
     slopes = []
     for index, parameter in enumerate(law.parameters):
+        if covariance[index, index] == 0:
+            slopes.append(0.0 * base)
+            continue
         ends = _ends(parameter, float(centre[index]), _STEP * float(np.sqrt(covariance[index, index])))
         logs = []
         for end in ends:

@@ -43,6 +43,8 @@ class Options:
         Most tokens of a request in one pass of a prefill (``None``: all of them).
     quantised_vocabulary
         Whether the scheme holds for token table and head too.
+    fused_attention_tokens
+        Longest sequence whose attention is one kernel, by stage; beyond it scores go through memory.
     """
 
     dtype: str
@@ -52,6 +54,7 @@ class Options:
     num_devices: int = 1
     chunk_tokens: int | None = None
     quantised_vocabulary: bool = False
+    fused_attention_tokens: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def vocabulary_dtype(self) -> str:
