@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from calibrate.fit.engine import EngineFit, HoldOut
     from costmodel.cases import Case
 
-__all__ = ["engine", "engine_tables", "register"]
+__all__ = ["TableFit", "engine", "engine_tables", "register"]
 
-_HOLD_OUTS = ("shapes", "hardware", "model")
+_HOLD_OUTS = ("shapes", "hardware", "model", "none")
 
 
 def engine(
@@ -31,8 +32,14 @@ def engine(
         str | None, typer.Option(help="Tables: only the runs quantised so, for example none.")
     ] = None,
     hold_out: Annotated[
-        str, typer.Option(help="Left out in turn for the check: shapes, hardware or model.")
+        str, typer.Option(help="Left out in turn for the check: shapes, hardware, model or none.")
     ] = "shapes",
+    kernels: Annotated[
+        bool, typer.Option(help="Tables: fit also how well the engine's GEMMs use each device.")
+    ] = False,
+    relearn: Annotated[
+        bool, typer.Option(help="Tables: forget what earlier runs showed of the engine's kernels.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="Live: the model served, as for predict --model.")] = None,
     served_model: Annotated[str, typer.Option(help="Live: what the server calls it (its first one).")] = "",
     dtype: Annotated[str, typer.Option(help="Live: number format to file the law under.")] = "bf16",
@@ -60,7 +67,8 @@ def engine(
     check_writable(out)
     if endpoint is None:
         rows = _cases(cases or [], quantization)
-        _from_cases(rows, start, hardware, cast("HoldOut", hold_out), out=out, output=output)
+        table_fit = TableFit(start, hardware, cast("HoldOut", hold_out), kernels=kernels, relearn=relearn)
+        _from_cases(rows, table_fit, out=out, output=output)
         return
     if not model or not hardware:
         raise InputError("--endpoint needs --model and --hardware: what is served, and on what")
@@ -97,18 +105,35 @@ def _cases(paths: list[Path], quantization: str | None) -> list[Case]:
     return chosen
 
 
-def _from_cases(
-    rows: list[Case], start: str, hardware: str | None, hold_out: HoldOut, *, out: Path, output: Format
-) -> None:
+@dataclass(frozen=True, slots=True)
+class TableFit:
+    """How a table of runs is fitted, see :func:`~calibrate.fit.engine.fit_engine`."""
+
+    start: str
+    hardware: str | None
+    hold_out: HoldOut
+    kernels: bool
+    relearn: bool
+
+
+def _from_cases(rows: list[Case], plan: TableFit, *, out: Path, output: Format) -> None:
     from calibrate.fit.engine import fit_engine
+    from calibrate.fit.engine_file import engine_text
     from costmodel import load_engine
     from costmodel.files import write_atomic
 
     names = sorted({case.engine for case in rows})
-    if not start and len(names) != 1:
+    if not plan.start and len(names) != 1:
         raise InputError(f"the runs are of {len(names)} engines ({', '.join(names)}); name one with --engine")
-    fit = fit_engine(rows, load_engine(start or names[0]), hardware=hardware, hold_out=hold_out)
-    write_atomic(out, fit.engine.model_dump_json(indent=1) + "\n")
+    fit = fit_engine(
+        rows,
+        load_engine(plan.start or names[0]),
+        hardware=plan.hardware,
+        hold_out=plan.hold_out,
+        kernels=plan.kernels,
+        relearn=plan.relearn,
+    )
+    write_atomic(out, engine_text(fit.engine))
     emit(engine_tables(fit), fit.model_dump_json(indent=1), output)
     note(f"profile: {out}")
 
@@ -123,16 +148,14 @@ def _dialect(text: str) -> Dialect:
 
 def engine_tables(fit: EngineFit) -> tuple[Table, Table]:
     """Terms with their errors, then the scores of the runs left out."""
-    from costmodel.units import format_seconds
-
     terms = Table(
-        title=f"host costs of {fit.engine.key}, from {fit.rows} measured stages (mean error {fit.mape:.1%})",
+        title=f"terms of {fit.engine.key}, from {fit.rows} measured stages (mean error {fit.mape:.1%})",
         columns=("term", "value", "standard error", "source", "note"),
         rows=tuple(
             (
                 term.name,
-                format_seconds(term.coefficient.value),
-                format_seconds(term.coefficient.stderr),
+                _number(term.name, term.coefficient.value),
+                _number(term.name, term.coefficient.stderr),
                 term.coefficient.source,
                 term.note,
             )
@@ -157,6 +180,12 @@ def engine_tables(fit: EngineFit) -> tuple[Table, Table]:
         ),
     )
     return terms, scores
+
+
+def _number(name: str, value: float) -> str:
+    from costmodel.units import format_seconds
+
+    return format_seconds(value) if name.endswith("_s") else f"{value:.3g}"
 
 
 def register(app: typer.Typer) -> None:

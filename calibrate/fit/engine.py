@@ -6,7 +6,6 @@ What whole requests cost beyond the operators that were timed alone. Predictions
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.fit.engine_solve import Row, Solution, design_rows, errors_of, solve
-from calibrate.fit.engine_terms import HOST_TERMS, pooled, with_coefficients, with_positions
+from calibrate.fit.engine_terms import HOST_TERMS, pooled, unlearned, with_coefficients, with_positions
 from costmodel.cases import Case
 from costmodel.errors import CostModelError, FitError
 from costmodel.laws import law_named
@@ -25,7 +24,7 @@ from costmodel.validation import SkippedCase
 __all__ = ["TERMS", "EngineFit", "HoldOut", "Score", "Term", "fit_engine"]
 
 Vector = NDArray[np.float64]
-HoldOut = Literal["shapes", "hardware", "model"]
+HoldOut = Literal["shapes", "hardware", "model", "none"]
 
 TERMS = HOST_TERMS
 
@@ -95,6 +94,7 @@ def fit_engine(
     hardware: str | None = None,
     hold_out: HoldOut = "shapes",
     kernels: bool = False,
+    relearn: bool = False,
 ) -> EngineFit:
     """Fit an engine.
 
@@ -107,15 +107,19 @@ def fit_engine(
     hardware
         Profile to use for all cases instead of the one that each names.
     hold_out
-        What is left out in turn for the check: half of the shapes, one device, or one model.
+        What is left out in turn for the check: half of the shapes, one device, one model, or nothing.
     kernels
         Whether to fit, beside the host terms, how well the engine's GEMMs use each device.
+    relearn
+        Whether the engine's own kernels start from their laws' assumptions, not from what other devices showed.
 
     Raises
     ------
     FitError
         If no case can be predicted, or none of the terms is determined.
     """
+    if relearn:
+        start = unlearned(start)
     if kernels:
         start = _forget(start, {hardware or case.hardware for case in cases})
     found, skipped = _rows(cases, start, hardware)
@@ -227,6 +231,8 @@ def _covariance(law: LawFit, moved: Mapping[str, int], stderr: Vector) -> tuple[
 
 def _held_out(rows: Sequence[Row], start: EngineProfile, hold_out: HoldOut, *, kernels: bool) -> tuple[Score, ...]:
     """Scores of every row by a fit without its part; empty where there is only one part."""
+    if hold_out == "none":
+        return ()
     part_of = _parts(rows, hold_out)
     parts = sorted({part_of(row) for row in rows})
     if len(parts) < 2:
@@ -250,16 +256,29 @@ def _parts(rows: Sequence[Row], hold_out: HoldOut) -> Callable[[Row], str]:
         return lambda row: row.hardware.key
     if hold_out == "model":
         return lambda row: row.case.model
-    shapes = sorted({_shape(row.case) for row in rows})
-    # In order, every other shape would have the same output length.
-    random.Random(0).shuffle(shapes)
-    half = {shape: str(index % 2) for index, shape in enumerate(shapes)}
+    half = _halves({_shape(row.case) for row in rows})
     return lambda row: half[_shape(row.case)]
 
 
-def _shape(case: Case) -> tuple[str, int, int, int]:
+_Shape = tuple[int, int, str, int]
+
+
+def _shape(case: Case) -> _Shape:
     request = case.workload
-    return ";".join(map(str, request.images)), request.prompt_tokens, request.output_tokens, request.batch
+    return request.output_tokens, request.prompt_tokens, ";".join(map(str, request.images)), request.batch
+
+
+def _halves(shapes: set[_Shape]) -> dict[_Shape, str]:
+    """Two halves by design: a chessboard over answer lengths and, within one, prompts and images in order.
+
+    Both halves have short and long answers, prompts and images.
+    """
+    answers = sorted({shape[0] for shape in shapes})
+    return {
+        shape: str((place + turn) % 2)
+        for turn, answer in enumerate(answers)
+        for place, shape in enumerate(sorted(shape for shape in shapes if shape[0] == answer))
+    }
 
 
 def _score(group: str, errors: Sequence[float]) -> Score:

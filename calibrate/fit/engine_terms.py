@@ -36,7 +36,6 @@ _OTHER_VERSION_SD = {"fixed_s": 0.2, "compute_efficiency": 0.05, "memory_efficie
 # A prior learned from a few devices is not taken to be sharper than this.
 _LEAST_SD = 0.1
 _ROOM = 1e-9
-_LEAST_DEVICES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +146,36 @@ def _bare(law: LawFit) -> LawFit:
     return law.model_copy(update={"covariance": (), "fitted_on": {}, "rows": 0})
 
 
+def unlearned(engine: EngineProfile) -> EngineProfile:
+    """The engine without what runs showed of its kernels: its laws as their parameters assume them."""
+    kernels = {
+        key: assumed_law(fit.law) if any(c.source == "fitted" for c in fit.coefficients.values()) else fit
+        for key, fit in engine.kernels.items()
+    }
+    return engine.model_copy(update={"kernels": kernels, "device_kernels": {}})
+
+
+def assumed_law(name: str) -> LawFit:
+    """A law as its parameters start, with the spread of their priors; a sharpness is a matter of form and stays."""
+    sds = {p.name: 0.0 if p.name == "sharpness" else p.prior_sd for p in law_named(name).parameters}
+    coefficients = {
+        p.name: Coefficient(value=p.start, stderr=sds[p.name] * (p.start if p.log else 1.0), source="assumed")
+        for p in law_named(name).parameters
+    }
+    covariance = tuple(tuple(row) for row in np.diag(np.square(list(sds.values()))).tolist())
+    return LawFit(law=name, coefficients=coefficients, covariance=covariance, residual_log_sd=_LEAST_SD, rows=0)
+
+
 def pooled(engine: EngineProfile) -> EngineProfile:
     """The engine's kernels on a device that showed none: mean and spread over the devices that did.
 
-    Means are of logarithms. Where fewer than two devices showed a kernel, what was assumed of it stays.
+    Means are of logarithms. Where a single device showed a kernel, what was assumed of it counts as another one.
     """
     kernels = dict(engine.kernels)
     for key, assumed in engine.kernels.items():
         shown = [laws[key] for laws in engine.device_kernels.values() if key in laws and laws[key].law == assumed.law]
-        if len(shown) >= _LEAST_DEVICES:
-            kernels[key] = _mean_law(shown)
+        if shown:
+            kernels[key] = _mean_law(shown if len(shown) > 1 else [*shown, assumed])
     return engine.model_copy(update={"kernels": kernels})
 
 
