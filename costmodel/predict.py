@@ -291,6 +291,6 @@ def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: 
         devices = math.ceil(missing)
         pricer.warn(f"does not fit: needs {missing:.2f} times the device's memory, at least {devices} devices")
     if workload.cached_prefix_tokens and not pricer.engine.prefix_cache:
-        pricer.warn(f"{pricer.engine.key} keeps no prefix between requests")
+        pricer.warn(f"{pricer.engine.key} can't keep a prefix between requests")
     if workload.cached_prefix_tokens and workload.images:
         pricer.warn("images are encoded in full: an encoder cache is not modelled")

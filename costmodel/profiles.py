@@ -214,7 +214,7 @@ class EngineProfile(Frozen):
     chunk_tokens
         Most tokens of a prompt in one pass of the prefill; ``None``: all of them.
     prefix_cache, encoder_cache
-        Whether the cache of a prompt's beginning, and the tower's output for an image, are kept between requests.
+        Whether it can keep the cache of a prompt's beginning, and the tower's output for an image, between requests.
     kernels
         Laws of operators that this engine has kernels of its own for, on any device that has none of its own.
     device_kernels

@@ -24,6 +24,10 @@ def validate(
     results: Annotated[
         list[Path] | None, typer.Option(help="Result of vllm bench serve, GuideLLM or AIPerf; repeatable.")
     ] = None,
+    published: Annotated[
+        Path | None, typer.Option(help="Folder of published runs: engines fitted on a part, scored on the rest.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Published: parity figure to write, .html or a picture.")] = None,
     model: Annotated[str | None, typer.Option(help="Results: the model that was served.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="Results: WIDTHxHEIGHT of each request's images.")] = None,
     small: Annotated[str | None, typer.Option(help="Live: the small model, as for predict --model.")] = None,
@@ -56,6 +60,9 @@ def validate(
 
     if out is not None:
         check_writable(out)
+    if published is not None:
+        _published(published, interval, plot=plot, out=out, output=output)
+        return
     if cases is not None:
         from costmodel.cases import check_cases, read_cases
 
@@ -82,6 +89,30 @@ def validate(
     emit(validation_tables(result), text, output)
     if gate and result.verdict in ("failed", "inconclusive"):
         raise typer.Exit(1)
+
+
+def _published(folder: Path, interval: float, *, plot: Path | None, out: Path | None, output: Format) -> None:
+    from calibrate.accuracy.published import check_published
+    from calibrate.accuracy.published_report import published_tables
+    from costmodel.files import check_writable, write_atomic
+
+    if not folder.is_dir():
+        raise InputError(f"--published is {folder}, expected a folder of tables")
+    if plot is not None:
+        check_writable(plot)
+    result = check_published(folder, interval=interval, progress=note)
+    if not result.scores and not result.slopes:
+        raise InputError(f"--published {folder}: no table of published runs is there")
+    text = result.model_dump_json(indent=1)
+    if out is not None:
+        write_atomic(out, text + "\n")
+        note(f"validation: {out}")
+    if plot is not None:
+        from costmodel.plots import parity_of_rows, write_figure
+
+        write_figure(plot, parity_of_rows(result.rows))
+        note(f"figure: {plot}")
+    emit(published_tables(result), text, output)
 
 
 def _served(model: str, hardware: str, engine: str, dtype: str, images: list[str]) -> ServedAs:

@@ -21,7 +21,7 @@ from costmodel.profiles import Coefficient, EngineProfile, LawFit, load_hardware
 from costmodel.specs.base import Frozen
 from costmodel.validation import SkippedCase
 
-__all__ = ["TERMS", "EngineFit", "HoldOut", "Score", "Term", "fit_engine"]
+__all__ = ["TERMS", "EngineFit", "HoldOut", "Score", "Term", "fit_engine", "halves_of"]
 
 Vector = NDArray[np.float64]
 HoldOut = Literal["shapes", "hardware", "model", "none"]
@@ -256,8 +256,14 @@ def _parts(rows: Sequence[Row], hold_out: HoldOut) -> Callable[[Row], str]:
         return lambda row: row.hardware.key
     if hold_out == "model":
         return lambda row: row.case.model
-    half = _halves({_shape(row.case) for row in rows})
-    return lambda row: half[_shape(row.case)]
+    half = halves_of([row.case for row in rows])
+    return lambda row: half(row.case)
+
+
+def halves_of(cases: Sequence[Case]) -> Callable[[Case], str]:
+    """Which half of the shapes a case is in, ``0`` or ``1``."""
+    half = _halves({_shape(case) for case in cases})
+    return lambda case: half[_shape(case)]
 
 
 _Shape = tuple[int, int, str, int]

@@ -11,7 +11,7 @@ from costmodel.plots.breakeven import break_even_figure, latency_figure
 from costmodel.plots.kernels import kernel_figure
 from costmodel.plots.policy import pareto_figure, surface_figure
 from costmodel.plots.theme import CONFIG, PAGE_CSS, Figure, write_figure
-from costmodel.plots.validation import error_figure, parity_figure
+from costmodel.plots.validation import error_figure, parity_figure, parity_of_rows
 
 __all__ = [
     "CONFIG",
@@ -24,6 +24,7 @@ __all__ = [
     "latency_figure",
     "pareto_figure",
     "parity_figure",
+    "parity_of_rows",
     "surface_figure",
     "write_figure",
 ]
