@@ -16,6 +16,7 @@ from costmodel.errors import ProfileError
 from costmodel.estimate import Estimate, total
 from costmodel.laws import law_named
 from costmodel.laws.base import smooth_max
+from costmodel.laws.fitted import fitted_terms, fitted_time_s
 from costmodel.laws.interval import prediction_log_sd
 from costmodel.ops import Num, Op, op_key
 from costmodel.profiles import (
@@ -141,7 +142,7 @@ class Pricer:
         for component in stage.components:
             for op in component.ops:
                 fit, _ = self._law_fit(op)
-                terms = law_named(fit.law).terms(op, fit.values, self.hardware.datasheet)
+                terms = fitted_terms(fit, op, self.hardware.datasheet)
                 compute += component.count * float(np.mean(terms.compute_s))
                 memory += component.count * float(np.mean(terms.memory_s))
         if compute == memory == 0:
@@ -196,7 +197,7 @@ class Pricer:
     def _time_s(self, op: Op) -> Num:
         fit, _ = self._law_fit(op)
         try:
-            return law_named(fit.law).time_s(op, fit.values, self.hardware.datasheet)
+            return fitted_time_s(fit, op, self.hardware.datasheet)
         except TypeError as error:
             raise ProfileError(f"laws.{op_key(op)}: {fit.law} is a law of other operators: {error}") from None
 

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, least_squares
 
+from calibrate.fit.correction import fit_correction
 from calibrate.tables.operators import OperatorTable, shape_matrix
 from costmodel.errors import FitError
+from costmodel.laws import law_named
 from costmodel.laws.base import Law, Parameter
 from costmodel.laws.floor import floor_s
 from costmodel.laws.interval import coefficients_from_scale, coefficients_to_scale
@@ -142,7 +144,18 @@ def fit_best_law(
             reasons.append(error)
     if not fits:
         raise reasons[0]
-    return min(fits, key=lambda scored: scored[1])[0]
+    return _corrected(table, min(fits, key=lambda scored: scored[1])[0], datasheet)
+
+
+def _corrected(table: OperatorTable, fit: LawFit, datasheet: Datasheet) -> LawFit:
+    """The fit with a correction of what its law leaves over, where that is worth keeping."""
+    kept = plausible_rows(table, datasheet)
+    law = law_named(fit.law)
+    found = fit_correction(kept, lambda op: np.asarray(law.time_s(op, fit.values, datasheet), dtype=float))
+    if found is None:
+        return fit
+    spread = found.residual_log_sd * np.sqrt(_freedom(kept.rows, len(law.parameters)))
+    return fit.model_copy(update={"correction": found.correction, "residual_log_sd": float(spread)})
 
 
 def plausible_rows(table: OperatorTable, datasheet: Datasheet) -> OperatorTable:

@@ -71,5 +71,5 @@ def fit_tables(
     for key in [key for key in laws if key.split("/")[1].startswith("bf16")]:
         other = key.replace("bf16", "fp16")
         # The same kernels run both 16-bit formats.
-        laws.setdefault(other, laws[key].model_copy(update={"fitted_on": {}}))
+        laws.setdefault(other, laws[key])
     return Fitted(laws, refused)
