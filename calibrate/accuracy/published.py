@@ -19,12 +19,13 @@ from costmodel.profiles import EngineProfile
 from costmodel.specs.base import Frozen
 from costmodel.validation import ValidationRow, row_of
 
-__all__ = ["PublishedCheck", "PublishedScore", "check_published"]
+__all__ = ["CHECKS", "PublishedCheck", "PublishedScore", "check_published"]
 
 Progress = Callable[[str], None]
 
 TEXT_TABLE, VLM_TABLE = "llm_single_stream.csv", "vlm_single_stream.csv"
 STAGES_TABLE, ENCODER_TABLE = "jetson_thor_stages.csv", "vit_a100.csv"
+CHECKS = ("text", "images", "device", "model", "stages", "encoder")
 
 
 class PublishedScore(Frozen):
@@ -83,47 +84,50 @@ class _Checked:
     row: ValidationRow
 
 
-def check_published(folder: Path, *, interval: float = 0.9, progress: Progress = lambda _: None) -> PublishedCheck:
+def check_published(
+    folder: Path,
+    *,
+    interval: float = 0.9,
+    only: Sequence[str] = CHECKS,
+    progress: Progress = lambda _: None,
+) -> PublishedCheck:
     """Run every check whose table is there.
 
     Parameters
     ----------
     folder
         Of the tables.
+    only
+        Which of :data:`CHECKS` to run.
     progress
         Told what is done next.
     """
+    text, images = _read(folder / TEXT_TABLE), _read(folder / VLM_TABLE)
     scores: list[PublishedScore] = []
     rows: list[ValidationRow] = []
-    text = _read(folder / TEXT_TABLE)
-    images = _read(folder / VLM_TABLE)
-    if text:
+    if text and "text" in only:
         progress("text: half of the shapes")
         checked = _halves(text, interval)
         scores += _by_device_and_scheme("text, other half of the shapes", checked, bf16=0.03, quantised=0.06)
         rows += [entry.row for entry in checked]
-    if text and images:
+    if text and images and "images" in only:
         progress("images: the other device")
         checked = _other_device(text, images, interval)
-        scores += _by_device_and_scheme(
-            "images, image costs of the other device, kernels of text runs",
-            checked,
-            bf16=0.04,
-            quantised=0.08,
-            worst_bf16=0.1,
-        )
+        check = "images: their costs from the other device, kernels from text runs"
+        scores += _by_device_and_scheme(check, checked, bf16=0.04, quantised=0.08, worst_bf16=0.1)
         rows += [entry.row for entry in checked]
-    if text or images:
-        progress("a device left out")
-        checked = _left_out(text + images, lambda case: case.hardware, interval)
-        scores += _by_device_and_scheme("device never seen", checked, bf16=0.08, quantised=0.08)
-        progress("a model left out")
-        checked = _left_out(text + images, lambda case: case.model, interval)
-        scores += _by_device_and_scheme("model never seen", checked, bf16=0.08, quantised=0.08)
-    if (folder / STAGES_TABLE).is_file():
+    parts: dict[str, Callable[[Case], str]] = {"device": lambda case: case.hardware, "model": lambda case: case.model}
+    for name, part_of in parts.items():
+        if text + images and name in only:
+            progress(f"a {name} left out")
+            checked = _left_out(text + images, part_of, interval)
+            scores += _by_device_and_scheme(f"{name} never seen", checked, bf16=0.08, quantised=0.08)
+    if "stages" in only and (folder / STAGES_TABLE).is_file():
         progress("stages")
         scores += _stage_scores(stage_cases(folder / STAGES_TABLE), interval)
-    slopes = encoder_slopes(encoder_runs(folder / ENCODER_TABLE)) if (folder / ENCODER_TABLE).is_file() else []
+    slopes: list[Slope] = []
+    if "encoder" in only and (folder / ENCODER_TABLE).is_file():
+        slopes = encoder_slopes(encoder_runs(folder / ENCODER_TABLE))
     return PublishedCheck(interval=interval, scores=tuple(scores), slopes=tuple(slopes), rows=tuple(rows))
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["TableFit", "engine", "engine_tables", "register"]
 
 _HOLD_OUTS = ("shapes", "hardware", "model", "none")
+_LeftOut = Annotated[str, typer.Option(help="Left out in turn for the check: shapes, hardware, model or none.")]
+_Quantization = Annotated[str | None, typer.Option(help="Tables: only the runs quantised so, for example none.")]
+_Kernels = Annotated[bool, typer.Option(help="Tables: fit also how well the engine's GEMMs use each device.")]
+_Relearn = Annotated[bool, typer.Option(help="Tables: forget what earlier runs showed of the engine's kernels.")]
 
 
 def engine(
@@ -28,18 +32,10 @@ def engine(
     endpoint: Annotated[str | None, typer.Option(help="Live: address of an OpenAI-compatible server.")] = None,
     start: Annotated[str, typer.Option("--engine", help="Engine to start from, which keeps what isn't fitted.")] = "",
     hardware: Annotated[str | None, typer.Option(help="Device of the runs; a table names its own.")] = None,
-    quantization: Annotated[
-        str | None, typer.Option(help="Tables: only the runs quantised so, for example none.")
-    ] = None,
-    hold_out: Annotated[
-        str, typer.Option(help="Left out in turn for the check: shapes, hardware, model or none.")
-    ] = "shapes",
-    kernels: Annotated[
-        bool, typer.Option(help="Tables: fit also how well the engine's GEMMs use each device.")
-    ] = False,
-    relearn: Annotated[
-        bool, typer.Option(help="Tables: forget what earlier runs showed of the engine's kernels.")
-    ] = False,
+    quantization: _Quantization = None,
+    hold_out: _LeftOut = "shapes",
+    kernels: _Kernels = False,
+    relearn: _Relearn = False,
     model: Annotated[str | None, typer.Option(help="Live: the model served, as for predict --model.")] = None,
     served_model: Annotated[str, typer.Option(help="Live: what the server calls it (its first one).")] = "",
     dtype: Annotated[str, typer.Option(help="Live: number format to file the law under.")] = "bf16",
@@ -146,7 +142,7 @@ def _dialect(text: str) -> Dialect:
     return cast("Dialect", text)
 
 
-def engine_tables(fit: EngineFit) -> tuple[Table, Table]:
+def engine_tables(fit: EngineFit) -> tuple[Table, ...]:
     """Terms with their errors, then the scores of the runs left out."""
     terms = Table(
         title=f"terms of {fit.engine.key}, from {fit.rows} measured stages (mean error {fit.mape:.1%})",
@@ -179,7 +175,7 @@ def engine_tables(fit: EngineFit) -> tuple[Table, Table]:
             for score in fit.held_out
         ),
     )
-    return terms, scores
+    return (terms, scores) if scores.rows else (terms,)
 
 
 def _number(name: str, value: float) -> str:

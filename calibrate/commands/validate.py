@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ["validate"]
 
+_Results = Annotated[
+    list[Path] | None, typer.Option(help="Result of vllm bench serve, GuideLLM or AIPerf; repeatable.")
+]
+_Published = Annotated[
+    Path | None, typer.Option(help="Folder of published runs: engines fitted on a part, scored on the rest.")
+]
+_Plot = Annotated[Path | None, typer.Option(help="Published: parity figure to write, .html or a picture.")]
+
 
 def validate(
     cases: Annotated[Path | None, typer.Option(help="Table of real runs (CSV): nothing is run here.")] = None,
-    results: Annotated[
-        list[Path] | None, typer.Option(help="Result of vllm bench serve, GuideLLM or AIPerf; repeatable.")
-    ] = None,
-    published: Annotated[
-        Path | None, typer.Option(help="Folder of published runs: engines fitted on a part, scored on the rest.")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Published: parity figure to write, .html or a picture.")] = None,
+    results: _Results = None,
+    published: _Published = None,
+    plot: _Plot = None,
     model: Annotated[str | None, typer.Option(help="Results: the model that was served.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="Results: WIDTHxHEIGHT of each request's images.")] = None,
     small: Annotated[str | None, typer.Option(help="Live: the small model, as for predict --model.")] = None,

@@ -142,7 +142,9 @@ def with_coefficients(engine: EngineProfile, free: Sequence[Free], found: Sequen
 
 
 def _bare(law: LawFit) -> LawFit:
-    """A law whose errors are not those of the table it comes from any more."""
+    """A law whose errors are not those of its table any more; a correction needs the shapes that it is made of."""
+    if law.correction is not None:
+        return law.model_copy(update={"covariance": ()})
     return law.model_copy(update={"covariance": (), "fitted_on": {}, "rows": 0})
 
 
