@@ -185,8 +185,9 @@ def _mean_law(laws: Sequence[LawFit]) -> LawFit:
     law = law_named(laws[0].law)
     points = np.array([coefficients_to_scale(law.parameters, fit.values) for fit in laws])
     values = coefficients_from_scale(law.parameters, points.mean(axis=0))
-    # A new device is one more draw; its mean is known from a few.
-    sds = points.std(axis=0, ddof=1) * np.sqrt(1 + 1 / len(laws))
+    # A new device is one more draw; the mean is that of a few, each with an error of its own.
+    own = np.mean([_log_sds(fit) ** 2 for fit in laws], axis=0)
+    sds = np.sqrt(points.var(axis=0, ddof=1) * (1 + 1 / len(laws)) + own)
     scales = dict(zip(values, sds.tolist(), strict=True))
     coefficients = {
         p.name: Coefficient(
@@ -203,3 +204,9 @@ def _mean_law(laws: Sequence[LawFit]) -> LawFit:
             "rows": sum(fit.rows for fit in laws),
         }
     )
+
+
+def _log_sds(fit: LawFit) -> NDArray[np.float64]:
+    """Standard errors of a law's coefficients, in the scale of the fit."""
+    found = [(p.log, fit.coefficients[p.name]) for p in law_named(fit.law).parameters]
+    return np.array([c.stderr / (c.value if log else 1.0) for log, c in found])
