@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from calibrate.fit.best_law import fit_best_law
 from calibrate.fit.correction import WORK_SIZES, fit_correction
-from calibrate.fit.law import fit_best_law
 from calibrate.tables.operators import OperatorTable
 from costmodel import load_hardware
 from costmodel.laws import law_named

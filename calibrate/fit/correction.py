@@ -1,4 +1,4 @@
-"""The smooth correction on top of a law: fitted on the same rows, kept only where it predicts rows left out.
+"""The smooth correction on top of a law, fitted on the same rows.
 
 What a law leaves over is regressed on the logarithms of the sizes and of the law's own time: a Gaussian process with a
 Matérn-3/2 kernel (equation 60), whose length scales maximise the marginal likelihood. It is constrained so that
@@ -21,9 +21,8 @@ from calibrate.tables.operators import OperatorTable, shape_matrix
 from costmodel.laws.correction import TIME, matern
 from costmodel.ops import Op
 from costmodel.profiles import Correction
-from costmodel.quantity import normal_quantile
 
-__all__ = ["LEAST_ROWS", "WORK_SIZES", "Corrected", "fit_correction"]
+__all__ = ["LEAST_ROWS", "WORK_SIZES", "TimeOf", "fit_correction"]
 
 Vector = NDArray[np.float64]
 TimeOf = Callable[[Op], Vector]
@@ -32,9 +31,8 @@ WORK_SIZES = ("m", "batch", "q_len", "kv_len", "seq_len", "tokens", "num_bytes")
 """Sizes that a workload sets; the others are widths of a model, and libraries choose kernels by those."""
 
 LEAST_ROWS = 100
-_FOLDS = 5
-# A correction is kept where it takes off at least this share of the mean error on rows left out.
-_LEAST_GAIN = 0.04
+"""Of fewer rows, none is worth leaving out."""
+
 # Larger residuals are outliers: kernels that switch algorithm.
 _CLIPPED = 0.3
 # Typical length scale: this many standard deviations of a coordinate, within a factor of e.
@@ -52,21 +50,6 @@ _TOLERANCE = 5e-4
 # The correction must not fall faster with the law's time than this share of what the time itself grows.
 _MOST_CANCELLED = 0.9
 _TIME_STEP_OCTAVES = 0.01
-_COVERED = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class Corrected:
-    """A correction, and how it fares on rows left out.
-
-    Attributes
-    ----------
-    residual_log_sd
-        Spread of what is left over on rows left out, before any correction for the law's degrees of freedom.
-    """
-
-    correction: Correction
-    residual_log_sd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +79,7 @@ class _Steps:
         return rise / self.octaves[:, np.newaxis]
 
 
-def fit_correction(table: OperatorTable, time_of: TimeOf) -> Corrected | None:
+def fit_correction(table: OperatorTable, time_of: TimeOf, *, audited: bool = True) -> Correction:
     """Fit a correction to what a law leaves over.
 
     Parameters
@@ -105,39 +88,25 @@ def fit_correction(table: OperatorTable, time_of: TimeOf) -> Corrected | None:
         Rows that the law was fitted on.
     time_of
         What the law says of an operator, in seconds.
-
-    Returns
-    -------
-    Corrected or None
-        ``None`` where the rows are too few, or where the correction does not predict rows left out.
+    audited
+        Whether to look for steps that fall beside those that are constrained: it takes several times longer.
     """
-    if table.rows < LEAST_ROWS:
-        return None
     law_s = time_of(table.op)
     names = _coordinate_names(table.op)
     points = _coordinates(names, table.op, law_s)
-    residual = np.log(table.latency_s / law_s)
-    clipped = np.clip(residual, -_CLIPPED, _CLIPPED)
-    kernel = _kernel(points, clipped)
-    steps = _steps(table.op, names, time_of)
-    left = np.empty_like(residual)
-    for fold in range(_FOLDS):
-        out = np.arange(table.rows) % _FOLDS == fold
-        weights = _weights(points[~out], clipped[~out], kernel, steps, audits=0)
-        left[out] = residual[out] - matern(points[out] / kernel.scales, points[~out] / kernel.scales) @ weights
-    if np.mean(np.abs(left)) > (1.0 - _LEAST_GAIN) * np.mean(np.abs(residual)):
-        return None
-    weights = _weights(points, clipped, kernel, steps, audits=_AUDITS)
+    residual = np.clip(np.log(table.latency_s / law_s), -_CLIPPED, _CLIPPED)
+    kernel = _kernel(points, residual)
+    steps = _steps(table.op, names, time_of, count=_AUDITED if audited else 0)
+    weights = _weights(points, residual, kernel, steps, audits=_AUDITS if audited else 0)
     ends = np.exp2([points.min(axis=0), points.max(axis=0)]).T.tolist()
-    held = {name: (low, high) for name, (low, high) in zip(names, ends, strict=True)}
-    correction = Correction(
+    return Correction(
         length_scales=dict(zip(names, kernel.scales.tolist(), strict=True)),
-        ranges={name: held[name] for name in names if name in (*WORK_SIZES, TIME)},
+        ranges={
+            name: (low, high) for name, (low, high) in zip(names, ends, strict=True) if name in (*WORK_SIZES, TIME)
+        },
         law_s=tuple(law_s.tolist()),
         weights=tuple(weights.tolist()),
     )
-    spread = float(np.quantile(np.abs(left), _COVERED) / normal_quantile(_COVERED))
-    return Corrected(correction, spread)
 
 
 def _coordinate_names(op: Op) -> list[str]:
@@ -176,12 +145,12 @@ def _kernel(points: Vector, residual: Vector) -> _Kernel:
     return _Kernel(np.exp(found[:-2]), float(np.exp(found[-2])), float(np.exp(found[-1])))
 
 
-def _steps(op: Op, names: list[str], time_of: TimeOf) -> tuple[_Steps, _Steps]:
+def _steps(op: Op, names: list[str], time_of: TimeOf, *, count: int) -> tuple[_Steps, _Steps]:
     """Steps of one more token, row or request, and of a little more time of the law: to constrain, and to audit.
 
     A step may not undo what the law grows by: its least slope is minus the law's.
     """
-    shapes = _between(op)
+    shapes = _between(op, _CONSTRAINED + count)
     law_s = time_of(shapes)
     before = _coordinates(names, shapes, law_s)
     longer = before.copy()
@@ -204,11 +173,11 @@ def _joined(parts: Sequence[_Steps], index: slice) -> _Steps:
     return _Steps(*(np.concatenate(column) for column in columns))
 
 
-def _between(op: Op) -> Op:
+def _between(op: Op, count: int) -> Op:
     """Whole shapes between two rows, and, every other one, of one row's widths with work anywhere in its range."""
     sizes = {f.name: size for f in fields(op) if isinstance(size := getattr(op, f.name), np.ndarray)}
     work = {name: index for index, name in enumerate(sizes) if name in WORK_SIZES}
-    first, second, share, *ranges = _drawn(3 + len(sizes))
+    first, second, share, *ranges = _drawn(3 + len(sizes), count)
     anywhere = np.arange(len(share)) % 2 == 1
     mixed: dict[str, Any] = {}
     for name, size in sizes.items():
@@ -223,9 +192,9 @@ def _between(op: Op) -> Op:
     return replace(op, **mixed)
 
 
-def _drawn(dimensions: int) -> Vector:
-    """Evenly spread numbers between 0 and 1, ``(dimensions, steps)``."""
-    return qmc.Halton(dimensions, scramble=False).random(_CONSTRAINED + _AUDITED + 1)[1:].T
+def _drawn(dimensions: int, count: int) -> Vector:
+    """Evenly spread numbers between 0 and 1, ``(dimensions, count)``."""
+    return np.asarray(qmc.Halton(dimensions, scramble=False).random(count + 1)[1:].T)
 
 
 def _twin(op: Op, name: str, work: Mapping[str, int]) -> int:

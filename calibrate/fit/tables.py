@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from calibrate.fit.law import Prior, fit_best_law
+from calibrate.fit.best_law import fit_best_law
+from calibrate.fit.law import Prior
 from calibrate.fit.sampling import MAX_SAMPLES, sample_table
 from calibrate.tables.domain import select_domain
 from calibrate.tables.operators import TableSet
