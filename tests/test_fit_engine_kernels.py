@@ -70,7 +70,7 @@ def test_kernels_explain_what_host_terms_can_not(fit: EngineFit) -> None:
     plain = fit_engine(runs(truth()), start())
     quantised = {score.group: score.mape for score in fit.held_out}
     host_only = {score.group: score.mape for score in plain.held_out}
-    assert quantised["a100-sxm-80gb w4a16"] < 0.01 < host_only["a100-sxm-80gb w4a16"]
+    assert quantised["a100-sxm-80gb w4a16"] < 0.04 < host_only["a100-sxm-80gb w4a16"]
 
 
 def test_the_fitted_engine_predicts_its_runs(fit: EngineFit) -> None:

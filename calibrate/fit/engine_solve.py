@@ -15,7 +15,7 @@ from scipy.optimize import lsq_linear
 
 from calibrate.fit.engine_terms import HOST_TERMS, Free, LawUse, host_terms, kernel_terms, with_positions
 from costmodel.cases import Case, case_forecast
-from costmodel.ops import op_key
+from costmodel.lawbook import law_book
 from costmodel.profiles import Coefficient, EngineProfile, HardwareProfile
 
 __all__ = ["ROW_SD", "Row", "Solution", "design_rows", "errors_of", "solve"]
@@ -26,7 +26,6 @@ ROW_SD = 0.02
 """What a run is off by however good its terms are: sums of kernels are met to 2 to 4 %."""
 
 _ROUNDS = 6
-_ANY_INTERVAL = 0.9
 _CONVERGED = 1e-4
 _LOG_STEP = 0.02
 # Errors beyond this count linearly, not squared, as in the fit of a law.
@@ -69,20 +68,14 @@ def design_rows(case: Case, hardware: HardwareProfile, start: EngineProfile) -> 
         If the case can't be predicted.
     """
     second = Coefficient(value=1.0, stderr=0.0, source="assumed")
-    bare, hardware = _bare(start), _without_errors(hardware)
+    bare = _bare(start)
     engines = [bare, *(bare.model_copy(update={name: second}) for name in HOST_TERMS)]
-    latencies = [case_forecast(case, hardware, engine).latency(_ANY_INTERVAL) for engine in engines]
+    latencies = [case_forecast(case, hardware, engine, errors=False).latency(None) for engine in engines]
     rows = []
     for stage, measured_s in _independent_stages(case.measured_s).items():
         device_s, *with_term = (float(getattr(latency, f"{stage}_s").value) for latency in latencies)
         rows.append(Row(case, hardware, stage, measured_s, device_s, np.array(with_term) - device_s))
     return rows
-
-
-def _without_errors(hardware: HardwareProfile) -> HardwareProfile:
-    """The device with its laws alone: their errors take most of the time of a prediction, and are not asked for."""
-    laws = {key: law.model_copy(update={"covariance": ()}) for key, law in hardware.laws.items()}
-    return hardware.model_copy(update={"laws": laws})
 
 
 def _bare(engine: EngineProfile) -> EngineProfile:
@@ -183,7 +176,7 @@ def errors_of(rows: Sequence[Row], engine: EngineProfile, *, kernels: bool) -> V
 def _device_s(rows: Sequence[Row], engine: EngineProfile) -> Vector:
     """Predictions without host terms."""
     bare = _bare(engine)
-    latencies = (case_forecast(row.case, row.hardware, bare).latency(_ANY_INTERVAL) for row in rows)
+    latencies = (case_forecast(row.case, row.hardware, bare, errors=False).latency(None) for row in rows)
     found = [getattr(latency, f"{row.stage}_s").value for row, latency in zip(rows, latencies, strict=True)]
     return np.array(found, dtype=np.float64)
 
@@ -192,14 +185,13 @@ def _uses(rows: Sequence[Row], start: EngineProfile) -> list[LawUse]:
     """Laws of GEMMs that the rows are predicted with, each once."""
     found: dict[tuple[str, str], LawUse] = {}
     for row in {(row.case.model, row.group): row for row in rows}.values():
-        forecast = case_forecast(row.case, row.hardware, start)
-        for stage in forecast.programs:
-            for op in (op for component in stage.components for op in component.ops if op.kind == "gemm"):
-                law, tier = forecast.pricer.law_of(op)
-                use = found.setdefault(
-                    (row.hardware.key, op_key(op)), LawUse(row.hardware.key, op_key(op), law, tier, set())
-                )
-                use.groups.add(row.group)
+        forecast = case_forecast(row.case, row.hardware, start, errors=False)
+        book = law_book(row.hardware, start)
+        components = (c for passes in forecast.passes.values() for priced in passes for c in priced.stage.components)
+        for op in (op for component in components for op in component.ops if op.kind == "gemm"):
+            law = book.law_of(op)
+            new = LawUse(row.hardware.key, law.key, law.fit, law.tier, set())
+            found.setdefault((row.hardware.key, law.key), new).groups.add(row.group)
     return list(found.values())
 
 
