@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,6 +16,7 @@ from costmodel.laws.base import smooth_max
 from costmodel.laws.fitted import fitted_terms, fitted_time_s
 from costmodel.laws.interval import prediction_log_sd
 from costmodel.ops import Num, Op, op_key
+from costmodel.priors import prior_laws
 from costmodel.profiles import (
     ComponentFit,
     EngineProfile,
@@ -32,16 +30,8 @@ __all__ = ["Bound", "Pricer", "component_time_s"]
 
 Bound = Literal["compute", "memory", "host", "none"]
 
-_PRIORS = Path(__file__).parent.parent / "hardware_profiles" / "priors.json"
-
 # How far beyond its calibrated sizes a component may be used without a warning.
 _EXTRAPOLATION_FACTOR = 1.25
-
-
-@cache
-def _priors() -> Mapping[str, LawFit]:
-    content = json.loads(_PRIORS.read_bytes())
-    return {key: LawFit.model_validate(fit) for key, fit in content["laws"].items()}
 
 
 def _usable(key: str, fit: LawFit) -> LawFit:
@@ -202,12 +192,13 @@ class Pricer:
     def _law_fit(self, op: Op) -> tuple[LawFit, str]:
         """The device's own law of this operator or of its kind; where it has none, the prior."""
         keys = (op_key(op), f"{op.kind}/{op.dtype}", op.kind)
+        priors = prior_laws(self.hardware.datasheet.architecture)
         for key in keys:
             if key in self.hardware.laws:
                 return _usable(key, self.hardware.laws[key]), "kernels"
         for key in keys:
-            if key in _priors():
-                return _priors()[key], "datasheet"
+            if key in priors:
+                return priors[key], "datasheet"
         raise ProfileError(f"no law for operator {op.kind!r} at dtype {op.dtype!r} in {self.hardware.key}")
 
     def _fit_of(self, component: Component) -> ComponentFit | None:

@@ -48,6 +48,8 @@ class Datasheet(Frozen):
 
     Attributes
     ----------
+    architecture
+        Chip design that calibrated devices may share with it; their coefficients are its priors.
     peak_flops_per_s
         Dense peak by number format; a format that the device lacks is absent.
     link_bytes_per_s
@@ -57,6 +59,7 @@ class Datasheet(Frozen):
     """
 
     kind: Literal["cuda", "cpu", "rocm", "xpu", "hpu", "mps"]
+    architecture: str | None = None
     peak_flops_per_s: dict[str, PositiveFloat]
     memory_bytes_per_s: PositiveFloat
     memory_bytes: PositiveFloat
