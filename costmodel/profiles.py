@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +149,13 @@ class LawFit(Frozen):
             raise ValueError(f"correction: expected a weight, a time and positive sizes for each of {self.rows} shapes")
         return self
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> LawFit:
+        """Copy without what was worked out from the fields of the original."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("centres", "weights"):
+            copied.__dict__.pop(name, None)
+        return copied
+
     @cached_property
     def centres(self) -> NDArray[np.float64]:
         """Centres of the correction in units of its length scales, ``(centres, coordinates)``."""
@@ -228,7 +236,15 @@ class Provenance(Frozen):
 
 
 class HardwareProfile(Frozen):
-    """One device: its datasheet, operator-law coefficients (tier 1) and model slices (tier 2)."""
+    """One device: its datasheet, operator-law coefficients (tier 1) and model slices (tier 2).
+
+    Attributes
+    ----------
+    run_log_sd
+        How much the device varies from run to run.
+    device_log_sd
+        How much devices of this kind differ from each other; two models on one device have it in common.
+    """
 
     schema_version: int = SCHEMA_VERSION
     key: str
@@ -238,6 +254,7 @@ class HardwareProfile(Frozen):
     laws: dict[str, LawFit] = Field(default_factory=dict)
     slices: tuple[SliceProfile, ...] = ()
     run_log_sd: NonNegativeFloat = 0.0
+    device_log_sd: NonNegativeFloat = 0.0
     provenance: Provenance
 
     def slice_of(self, fingerprint: str, *, engine: str, dtype: str) -> SliceProfile | None:
