@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -16,20 +13,13 @@ from costmodel.laws.base import Law, Terms
 from costmodel.laws.fitted import fitted_terms
 from costmodel.laws.interval import Slopes
 from costmodel.ops import Num, Op, op_key
+from costmodel.priors import prior_laws
 from costmodel.profiles import Datasheet, EngineProfile, HardwareProfile, LawFit
 
 __all__ = ["FittedLaw", "LawBook", "law_book"]
 
-_PRIORS = Path(__file__).parent.parent / "hardware_profiles" / "priors.json"
-
 # Pairs of device and engine whose laws stay looked up.
 _PAIRS = 64
-
-
-@cache
-def _priors() -> Mapping[str, LawFit]:
-    content = json.loads(_PRIORS.read_bytes())
-    return {key: LawFit.model_validate(fit) for key, fit in content["laws"].items()}
 
 
 @dataclass(frozen=True)
@@ -52,11 +42,6 @@ class FittedLaw:
     peaks: Datasheet
 
     @cached_property
-    def values(self) -> dict[str, float]:
-        """Coefficients alone."""
-        return self.fit.values
-
-    @cached_property
     def _slopes(self) -> Slopes:
         return Slopes.of(self.law, self.fit)
 
@@ -69,9 +54,7 @@ class FittedLaw:
             If the profile gives this operator a law of other operators.
         """
         try:
-            if self.fit.correction is not None:
-                return fitted_terms(self.fit, op, self.peaks)
-            return self.law.terms(op, self.values, self.peaks)
+            return fitted_terms(self.fit, op, self.peaks)
         except TypeError as error:
             raise ProfileError(f"laws.{self.key}: {self.law.name} is a law of other operators: {error}") from None
 
@@ -108,7 +91,7 @@ class LawBook:
             ("requests", self.engine.device_kernels.get(self.hardware.key, {})),
             ("kernels", self.hardware.laws),
             ("engine", self.engine.kernels),
-            ("datasheet", _priors()),
+            ("datasheet", prior_laws(self.hardware.datasheet.architecture)),
         )
         for tier, laws in known:
             for name in names:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,8 @@ class Datasheet(Frozen):
 
     Attributes
     ----------
+    architecture
+        Chip design that calibrated devices may share with it; their coefficients are its priors.
     peak_flops_per_s
         Dense peak by number format; a format that the device lacks is absent.
     link_bytes_per_s
@@ -57,6 +60,7 @@ class Datasheet(Frozen):
     """
 
     kind: Literal["cuda", "cpu", "rocm", "xpu", "hpu", "mps"]
+    architecture: str | None = None
     peak_flops_per_s: dict[str, PositiveFloat]
     memory_bytes_per_s: PositiveFloat
     memory_bytes: PositiveFloat
@@ -144,6 +148,13 @@ class LawFit(Frozen):
         if len(lengths) > 1 or min(min(known[name]) for name in self.correction.length_scales) <= 0:
             raise ValueError(f"correction: expected a weight, a time and positive sizes for each of {self.rows} shapes")
         return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> LawFit:
+        """Copy without what was worked out from the fields of the original."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("centres", "weights"):
+            copied.__dict__.pop(name, None)
+        return copied
 
     @cached_property
     def centres(self) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ __all__ = ["QUANTIZATIONS", "Component", "Features", "Options", "Stage"]
 
 QUANTIZATIONS = {
     "w8a8-fp8": "fp8",
+    "w8a8-fp8-block": "fp8-block",
     "w8a8-int8": "int8",
     "w8a16": "w8a16",
     "w4a16": "w4a16",
