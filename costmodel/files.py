@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from costmodel import units
 from costmodel.errors import InputError
 
-__all__ = ["atomic_path", "check_writable", "existing_file", "read_bytes", "write_atomic"]
+__all__ = ["atomic_path", "check_writable", "existing_file", "read_bytes", "read_text", "write_atomic"]
+
+# More than any table or log that people work with; less than what a wrong path (/dev/zero) would give.
+_MOST_BYTES = 4 * units.GIB
+_PIECE_BYTES = 2**20
 
 
 def existing_file(path: Path, *, inside: str = "") -> Path | None:
@@ -41,12 +46,33 @@ def read_bytes(path: Path) -> bytes:
     Raises
     ------
     InputError
-        If it can't be read.
+        If it can't be read, or is larger than anything this toolkit works with.
     """
+    pieces = bytearray()
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                pieces += piece
+                if len(pieces) > _MOST_BYTES:
+                    most = units.format_bytes(_MOST_BYTES)
+                    raise InputError(f"{path.name}: more than {most}, expected a table or a document")
     except OSError as error:
         raise InputError(f"{path.name}: can't be read ({error.strerror})") from None
+    return bytes(pieces)
+
+
+def read_text(path: Path) -> str:
+    """Text of a file.
+
+    Raises
+    ------
+    InputError
+        If it can't be read, or is not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path.name}: not a text file in UTF-8") from None
 
 
 def write_atomic(path: Path, text: str) -> None:
