@@ -86,7 +86,7 @@ def test_a_sweep_survives_the_death_of_a_worker(cluster: str, tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_fleet_is_calibrated_and_its_spread_is_in_the_profile(cluster: str, tmp_path: Path) -> None:
     arguments = [
-        "fleet", "--ray", cluster, "--each", "2", "--out", str(tmp_path), "--budget-s", "2", "--quick",
+        "fleet", "--ray", cluster, "--each", "2", "--out", str(tmp_path), "--budget-s", "8", "--quick",
         "--run", tmp_path.name + str(os.getpid()), "--format", "json",
     ]  # fmt: skip
     said = _while_a_worker_is_killed("ray::_calibrate_here", calibrate_app, arguments)
