@@ -13,6 +13,7 @@ import numpy as np
 from costmodel.errors import ProfileError
 from costmodel.laws import law_named
 from costmodel.laws.base import Law, Terms
+from costmodel.laws.fitted import fitted_terms
 from costmodel.laws.interval import Slopes
 from costmodel.ops import Num, Op, op_key
 from costmodel.profiles import Datasheet, EngineProfile, HardwareProfile, LawFit
@@ -50,11 +51,6 @@ class FittedLaw:
     peaks: Datasheet
 
     @cached_property
-    def values(self) -> dict[str, float]:
-        """Coefficients alone."""
-        return self.fit.values
-
-    @cached_property
     def _slopes(self) -> Slopes:
         return Slopes.of(self.law, self.fit)
 
@@ -67,7 +63,7 @@ class FittedLaw:
             If the profile gives this operator a law of other operators.
         """
         try:
-            return self.law.terms(op, self.values, self.peaks)
+            return fitted_terms(self.fit, op, self.peaks)
         except TypeError as error:
             raise ProfileError(f"laws.{self.key}: {self.law.name} is a law of other operators: {error}") from None
 

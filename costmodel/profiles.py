@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from costmodel.documents import SCHEMA_VERSION, read_document
@@ -16,6 +18,7 @@ from costmodel.specs.base import Frozen
 __all__ = [
     "Coefficient",
     "ComponentFit",
+    "Correction",
     "Datasheet",
     "EngineProfile",
     "HardwareProfile",
@@ -78,6 +81,29 @@ class Datasheet(Frozen):
         return self.peak_flops_per_s[dtype]
 
 
+class Correction(Frozen):
+    """Smooth factor on a law's time: Σ weight · kernel(shape, centre) is its logarithm (equation 60).
+
+    The centres are the shapes that the law was fitted on.
+
+    Attributes
+    ----------
+    length_scales
+        Of every coordinate, in octaves: sizes of the operator by name, and the law's time (``time_s``).
+    ranges
+        Ends at which a coordinate is held: the sizes of the work, and the law's time.
+    law_s
+        The law's time of every centre, in seconds.
+    weights
+        One a centre.
+    """
+
+    length_scales: dict[str, PositiveFloat] = Field(min_length=1)
+    ranges: dict[str, tuple[PositiveFloat, PositiveFloat]]
+    law_s: tuple[PositiveFloat, ...]
+    weights: tuple[FiniteFloat, ...]
+
+
 class LawFit(Frozen):
     """Coefficients of one operator law at one number format.
 
@@ -87,6 +113,8 @@ class LawFit(Frozen):
         Of the coefficients in the order of ``coefficients``, in the scale that the law fits them in.
     residual_log_sd
         Spread of log(measured / predicted) over the rows of the fit.
+    correction
+        What the law leaves over, where it was worth keeping.
     rows
         Rows that the fit used.
     fitted_on
@@ -98,8 +126,39 @@ class LawFit(Frozen):
     coefficients: dict[str, Coefficient]
     covariance: tuple[tuple[FiniteFloat, ...], ...] = ()
     residual_log_sd: NonNegativeFloat
+    correction: Correction | None = None
     rows: int = Field(ge=0)
     fitted_on: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _correction_is_of_these_shapes(self) -> LawFit:
+        if self.correction is None:
+            return self
+        known = {**self.fitted_on, "time_s": self.correction.law_s}
+        unknown = sorted({*self.correction.length_scales, *self.correction.ranges} - set(known))
+        if unknown:
+            raise ValueError(
+                f"correction: coordinates {', '.join(unknown)} unknown; expected some of {', '.join(known)}"
+            )
+        lengths = {len(self.correction.weights), *(len(known[name]) for name in self.correction.length_scales)}
+        if len(lengths) > 1 or min(min(known[name]) for name in self.correction.length_scales) <= 0:
+            raise ValueError(f"correction: expected a weight, a time and positive sizes for each of {self.rows} shapes")
+        return self
+
+    @cached_property
+    def centres(self) -> NDArray[np.float64]:
+        """Centres of the correction in units of its length scales, ``(centres, coordinates)``."""
+        if self.correction is None:
+            return np.empty((0, 0))
+        known = {**self.fitted_on, "time_s": self.correction.law_s}
+        return np.stack(
+            [np.log2(known[name]) / scale for name, scale in self.correction.length_scales.items()], axis=-1
+        )
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """Weights of those centres."""
+        return np.array(() if self.correction is None else self.correction.weights)
 
     @property
     def lowest(self) -> dict[str, float]:

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from calibrate.accuracy.evaluate import evaluate, held_out
 from calibrate.commands.fit import register
-from calibrate.fit.law import Prior, fit_best_law, fit_law, plausible_rows
+from calibrate.fit.best_law import fit_best_law
+from calibrate.fit.law import Prior, fit_law, plausible_rows
 from calibrate.fit.sampling import choose_shapes, sample_table
 from calibrate.fit.tables import fit_tables
 from calibrate.tables.operators import OperatorTable, TableSet

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from calibrate.fit.law import Prior, fit_best_law
+from calibrate.fit.best_law import fit_best_law
+from calibrate.fit.law import Prior
 from calibrate.fit.sampling import MAX_SAMPLES, sample_table
 from calibrate.tables.domain import select_domain
 from calibrate.tables.operators import TableSet
@@ -71,5 +72,5 @@ def fit_tables(
     for key in [key for key in laws if key.split("/")[1].startswith("bf16")]:
         other = key.replace("bf16", "fp16")
         # The same kernels run both 16-bit formats.
-        laws.setdefault(other, laws[key].model_copy(update={"fitted_on": {}}))
+        laws.setdefault(other, laws[key])
     return Fitted(laws, refused)
