@@ -12,16 +12,19 @@ from costmodel.render import Format, emit, note
 if TYPE_CHECKING:
     from costmodel.policy.plan import Plan
     from costmodel.policy.results import PolicyChoice
+    from costmodel.policy.serving import Serving
 
 __all__ = ["policy"]
+
+_BOTH = "both models"
 
 
 def policy(
     small: Annotated[str, typer.Option(help="The small model, as for predict --model.")],
     large: Annotated[str, typer.Option(help="The large model.")],
     traces: Annotated[Path, typer.Option(help="Recorded answers of both (JSON Lines).")],
-    hardware: Annotated[str, typer.Option(help="Key of a device, or path of its profile.")],
-    engine: Annotated[str, typer.Option(help="Key of an engine, or path of its profile.")],
+    hardware: Annotated[str | None, typer.Option(help="Device of both: a key, or path of a profile.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine of both: a key, or path of a profile.")] = None,
     budget_s: Annotated[float | None, typer.Option(help="Most latency: the most accurate within it.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Least accuracy, 0 to 1: the fastest above it.")] = None,
     percentile: Annotated[float, typer.Option(help="Of latency over items.")] = 95.0,
@@ -33,8 +36,21 @@ def policy(
     small_name: Annotated[str | None, typer.Option(help="The small model's name in the traces, if another.")] = None,
     large_name: Annotated[str | None, typer.Option(help="The large model's name in the traces.")] = None,
     common_items: Annotated[bool, typer.Option(help="Leave out items that lack an answer.")] = False,
+    dtype: Annotated[str, typer.Option(help="Number format: bf16, fp16 or fp32.")] = "bf16",
+    quantization: Annotated[str, typer.Option(help=f"As for predict; {_BOTH}.")] = "none",
+    kv_dtype: Annotated[str | None, typer.Option(help=f"Number format of the KV cache; {_BOTH}.")] = None,
+    tp: Annotated[int, typer.Option(help=f"Devices a model is spread over; {_BOTH}.")] = 1,
     price_per_hour: Annotated[float | None, typer.Option(help="Of one device, for the cost of an answer.")] = None,
-    dtype: Annotated[str, typer.Option(help="Number format: bf16, fp16, fp32, fp8, …")] = "bf16",
+    small_hardware: Annotated[str | None, typer.Option(help="Device of the small model, if another.")] = None,
+    large_hardware: Annotated[str | None, typer.Option(help="Device of the large model.")] = None,
+    small_engine: Annotated[str | None, typer.Option(help="Engine of the small model, if another.")] = None,
+    large_engine: Annotated[str | None, typer.Option(help="Engine of the large model.")] = None,
+    small_quantization: Annotated[str | None, typer.Option(help="Of the small model, if another.")] = None,
+    large_quantization: Annotated[str | None, typer.Option(help="Of the large model.")] = None,
+    small_tp: Annotated[int | None, typer.Option(help="Of the small model, if another.")] = None,
+    large_tp: Annotated[int | None, typer.Option(help="Of the large model.")] = None,
+    small_price: Annotated[float | None, typer.Option(help="Per hour of a device of the small model.")] = None,
+    large_price: Annotated[float | None, typer.Option(help="Per hour of a device of the large model.")] = None,
     interval: Annotated[float, typer.Option(help="Probability that the intervals hold.")] = 0.9,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     sensitivity: Annotated[bool, typer.Option(help="Look for what makes the choice flip.")] = True,
@@ -57,6 +73,8 @@ def policy(
     goal = Goal(budget_s=budget_s, min_accuracy=min_accuracy, percentile=percentile)
     deployment = Deployment(devices=devices, reuse_prefix=reuse_prefix)
     small_spec, large_spec = load_model(small), load_model(large)
+    common_hardware = load_hardware(_needed("hardware", hardware, small_hardware, large_hardware))
+    common_engine = load_engine(_needed("engine", engine, small_engine, large_engine))
     recorded = TraceSet.of(
         read_traces(traces),
         small=small_name or small_spec.name,
@@ -67,11 +85,19 @@ def policy(
         small_spec,
         large_spec,
         recorded,
-        load_hardware(hardware),
-        load_engine(engine),
+        common_hardware,
+        common_engine,
         goal=goal,
         plans=_plans(candidate),
         deployment=deployment,
+        serving={
+            "small": _serving(
+                small_hardware, small_engine, small_quantization or quantization, kv_dtype, small_tp or tp, small_price
+            ),
+            "large": _serving(
+                large_hardware, large_engine, large_quantization or quantization, kv_dtype, large_tp or tp, large_price
+            ),
+        },
         dtype=dtype,
         interval=interval,
         price_per_hour=price_per_hour,
@@ -79,6 +105,31 @@ def policy(
         seed=seed,
     )
     _show(result, output, plot)
+
+
+def _needed(what: str, common: str | None, small: str | None, large: str | None) -> str:
+    """The one for both models, or that of either where each has its own."""
+    from costmodel.errors import PolicyError
+
+    if common is None and (small is None or large is None):
+        raise PolicyError(f"no {what} is given: expected --{what}, or --small-{what} and --large-{what}")
+    return common or small or ""
+
+
+def _serving(
+    hardware: str | None, engine: str | None, quantization: str, kv_dtype: str | None, tp: int, price: float | None
+) -> Serving:
+    from costmodel import load_engine, load_hardware
+    from costmodel.policy.serving import Serving
+
+    return Serving(
+        hardware=None if hardware is None else load_hardware(hardware),
+        engine=None if engine is None else load_engine(engine),
+        quantization=quantization,
+        kv_dtype=kv_dtype,
+        num_devices=tp,
+        price_per_hour=price,
+    )
 
 
 def _show(result: PolicyChoice, output: Format, plot: Path | None) -> None:

@@ -13,9 +13,10 @@ from costmodel.policy.bootstrap import PairedAccuracy
 from costmodel.policy.catalog import plan_named
 from costmodel.policy.catalog.always_transfer import always_transfer
 from costmodel.policy.choose import policy_clock
-from costmodel.policy.latency import PolicyClock, Served
+from costmodel.policy.latency import PolicyClock
 from costmodel.policy.replay import Replay, replay
 from costmodel.policy.results import Candidate, PolicyChoice
+from costmodel.policy.serving import Served
 from costmodel.policy.traces import TraceSet
 from costmodel.profiles import EngineProfile, HardwareProfile
 from costmodel.specs.model import ModelSpec
