@@ -188,7 +188,7 @@ def test_logs_become_traces_that_are_checked_and_chosen_from(run: Run, tmp_path:
 
 
 def test_help_has_an_example(run: Run) -> None:
-    for command in ("policy", "traces import", "traces check"):
+    for command in ("policy", "run", "traces import", "traces check"):
         status, out, _ = run(*command.split(), "--help")
         assert status == 0
         assert f"Example: costmodel {command}" in " ".join(out.split())

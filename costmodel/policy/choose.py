@@ -116,11 +116,8 @@ def choose_policy(
         If the traces do not fit together.
     """
     normal_quantile(interval)
-    own = serving or {}
-    served: dict[Role, Served] = {
-        "small": serve(small, own.get("small"), hardware=hardware, engine=engine, price_per_hour=price_per_hour),
-        "large": serve(large, own.get("large"), hardware=hardware, engine=engine, price_per_hour=price_per_hour),
-    }
+    common = Serving(hardware=hardware, engine=engine, price_per_hour=price_per_hour)
+    served = serve({"small": small, "large": large}, common, serving or {})
     check_sharing(served, (deployment or Deployment()).devices)
     recorded = traces if isinstance(traces, TraceSet) else TraceSet.of(traces, small=small.name, large=large.name)
     wanted = goal or Goal()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ _BOTH = "both models"
 
 
 def policy(
+    context: typer.Context,
     small: Annotated[str, typer.Option(help="The small model, as for predict --model.")],
     large: Annotated[str, typer.Option(help="The large model.")],
     traces: Annotated[Path, typer.Option(help="Recorded answers of both (JSON Lines).")],
@@ -64,47 +66,45 @@ def policy(
     Example: costmodel policy --small Qwen/Qwen3-VL-2B-Instruct --large Qwen/Qwen3-VL-8B-Instruct
     --traces traces.jsonl --hardware h100-sxm --engine vllm-0.7.2 --budget-s 2
     """
+    _choose(SimpleNamespace(**context.params))
+
+
+def _choose(given: SimpleNamespace) -> None:
+    """Load what the options name, choose, show."""
     from costmodel import load_engine, load_hardware, load_model
     from costmodel.policy.choose import choose_policy
     from costmodel.policy.goals import Goal
     from costmodel.policy.latency import Deployment
     from costmodel.policy.traces import TraceSet, read_traces
 
-    goal = Goal(budget_s=budget_s, min_accuracy=min_accuracy, percentile=percentile)
-    deployment = Deployment(devices=devices, reuse_prefix=reuse_prefix)
-    small_spec, large_spec = load_model(small), load_model(large)
-    common_hardware = load_hardware(_needed("hardware", hardware, small_hardware, large_hardware))
-    common_engine = load_engine(_needed("engine", engine, small_engine, large_engine))
+    goal = Goal(budget_s=given.budget_s, min_accuracy=given.min_accuracy, percentile=given.percentile)
+    deployment = Deployment(devices=given.devices, reuse_prefix=given.reuse_prefix)
+    small, large = load_model(given.small), load_model(given.large)
+    hardware = load_hardware(_needed("hardware", given.hardware, given.small_hardware, given.large_hardware))
+    engine = load_engine(_needed("engine", given.engine, given.small_engine, given.large_engine))
     recorded = TraceSet.of(
-        read_traces(traces),
-        small=small_name or small_spec.name,
-        large=large_name or large_spec.name,
-        common_items=common_items,
+        read_traces(given.traces),
+        small=given.small_name or small.name,
+        large=given.large_name or large.name,
+        common_items=given.common_items,
     )
     result = choose_policy(
-        small_spec,
-        large_spec,
+        small,
+        large,
         recorded,
-        common_hardware,
-        common_engine,
+        hardware,
+        engine,
         goal=goal,
-        plans=_plans(candidate),
+        plans=_plans(given.candidate),
         deployment=deployment,
-        serving={
-            "small": _serving(
-                small_hardware, small_engine, small_quantization or quantization, kv_dtype, small_tp or tp, small_price
-            ),
-            "large": _serving(
-                large_hardware, large_engine, large_quantization or quantization, kv_dtype, large_tp or tp, large_price
-            ),
-        },
-        dtype=dtype,
-        interval=interval,
-        price_per_hour=price_per_hour,
-        with_sensitivity=sensitivity,
-        seed=seed,
+        serving={"small": _serving(given, "small"), "large": _serving(given, "large")},
+        dtype=given.dtype,
+        interval=given.interval,
+        price_per_hour=given.price_per_hour,
+        with_sensitivity=given.sensitivity,
+        seed=given.seed,
     )
-    _show(result, output, plot)
+    _show(result, given.output, given.plot)
 
 
 def _needed(what: str, common: str | None, small: str | None, large: str | None) -> str:
@@ -116,19 +116,19 @@ def _needed(what: str, common: str | None, small: str | None, large: str | None)
     return common or small or ""
 
 
-def _serving(
-    hardware: str | None, engine: str | None, quantization: str, kv_dtype: str | None, tp: int, price: float | None
-) -> Serving:
+def _serving(given: SimpleNamespace, role: str) -> Serving:
+    """What one model has of its own, and the number formats of both."""
     from costmodel import load_engine, load_hardware
     from costmodel.policy.serving import Serving
 
+    own = {name: getattr(given, f"{role}_{name}") for name in ("hardware", "engine", "quantization", "tp", "price")}
     return Serving(
-        hardware=None if hardware is None else load_hardware(hardware),
-        engine=None if engine is None else load_engine(engine),
-        quantization=quantization,
-        kv_dtype=kv_dtype,
-        num_devices=tp,
-        price_per_hour=price,
+        hardware=None if own["hardware"] is None else load_hardware(own["hardware"]),
+        engine=None if own["engine"] is None else load_engine(own["engine"]),
+        quantization=own["quantization"] or given.quantization,
+        kv_dtype=given.kv_dtype,
+        num_devices=given.tp if own["tp"] is None else own["tp"],
+        price_per_hour=own["price"],
     )
 
 

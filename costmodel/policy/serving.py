@@ -55,33 +55,28 @@ class Served:
 
 
 def serve(
-    model: ModelSpec,
-    own: Serving | None,
-    *,
-    hardware: HardwareProfile,
-    engine: EngineProfile,
-    price_per_hour: float | None = None,
-) -> Served:
-    """Fill in what is common to both models.
+    models: Mapping[Role, ModelSpec], common: Serving, own: Mapping[Role, Serving]
+) -> dict[Role, Served]:
+    """Both models with what they have of their own, and else what is common: device, engine and price.
 
     Raises
     ------
     PolicyError
-        If a price is below 0.
+        If a model has no device or engine, or a price is below 0.
     """
-    mine = own or Serving()
-    price = price_per_hour if mine.price_per_hour is None else mine.price_per_hour
-    if price is not None and not 0 <= price < float("inf"):
-        raise PolicyError(f"price_per_hour is {price:g}, expected 0 or more")
-    return Served(
-        model=model,
-        hardware=mine.hardware or hardware,
-        engine=mine.engine or engine,
-        kv_dtype=mine.kv_dtype,
-        quantization=mine.quantization,
-        num_devices=mine.num_devices,
-        price_per_hour=price,
-    )
+    served: dict[Role, Served] = {}
+    for role, model in models.items():
+        mine = own.get(role) or Serving()
+        hardware, engine = mine.hardware or common.hardware, mine.engine or common.engine
+        price = common.price_per_hour if mine.price_per_hour is None else mine.price_per_hour
+        if hardware is None or engine is None:
+            raise PolicyError(f"the {role} model has no {'hardware' if hardware is None else 'engine'}; name one")
+        if price is not None and not 0 <= price < float("inf"):
+            raise PolicyError(f"price_per_hour is {price:g}, expected 0 or more")
+        served[role] = Served(
+            model, hardware, engine, mine.kv_dtype, mine.quantization, mine.num_devices, price_per_hour=price
+        )
+    return served
 
 
 def check_sharing(served: Mapping[Role, Served], devices: int) -> None:

@@ -109,7 +109,7 @@ def _cost(each: Candidate) -> str:
 
 
 def _energy(each: Candidate) -> str:
-    return "" if each.energy_at_most_j is None else f"{each.energy_at_most_j:.3g} J"
+    return "" if each.energy_at_most_j is None else f"{each.energy_at_most_j:.0f} J"
 
 
 def _footer(choice: PolicyChoice) -> tuple[str, ...]:
