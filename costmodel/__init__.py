@@ -19,6 +19,7 @@ from costmodel.specs.images import ImageSize
 from costmodel.specs.workload import Workload
 
 if TYPE_CHECKING:
+    from costmodel.load import predict_load
     from costmodel.policy.choose import choose_policy
 
 __all__ = [
@@ -33,11 +34,16 @@ __all__ = [
     "load_hardware",
     "load_model",
     "predict",
+    "predict_load",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Policies are loaded when they are asked for: predictions start faster without."""
+    """What a single prediction does not need is loaded when it is asked for."""
+    if name == "predict_load":
+        from costmodel.load import predict_load
+
+        return predict_load
     if name == "choose_policy":
         from costmodel.policy.choose import choose_policy
 

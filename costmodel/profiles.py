@@ -21,6 +21,7 @@ __all__ = [
     "HardwareProfile",
     "LawFit",
     "Provenance",
+    "Scheduling",
     "SliceProfile",
     "load_engine",
     "load_hardware",
@@ -186,6 +187,26 @@ class HardwareProfile(Frozen):
         return None
 
 
+class Scheduling(Frozen):
+    """How an engine serves several requests at once.
+
+    Attributes
+    ----------
+    policy
+        ``serial``: one after the other. ``prefill-first``: running requests wait while a prompt is read.
+        ``mixed``: a prompt is read in pieces, each in one pass with the next tokens of running requests.
+    slots
+        Requests that run together at most.
+    pass_tokens
+        Tokens in one mixed pass at most.
+    """
+
+    policy: Literal["serial", "prefill-first", "mixed"]
+    slots: PositiveInt
+    pass_tokens: PositiveInt
+    source: Source
+
+
 class EngineProfile(Frozen):
     """One software stack: what the host costs and how layers become kernels.
 
@@ -201,6 +222,8 @@ class EngineProfile(Frozen):
         Exponent of the smooth maximum of device time and launch time (1: they add, large: they hide).
     fused
         Whether q/k/v and gate/up are one GEMM each, and a norm, rotation or activation one kernel.
+    scheduling
+        ``None`` where it is not known: such an engine has no prediction under load.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -213,6 +236,7 @@ class EngineProfile(Frozen):
     launch_s: Coefficient
     overlap: float = Field(ge=1)
     fused: bool
+    scheduling: Scheduling | None = None
     references: tuple[str, ...]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from costmodel.plots.breakdown import breakdown_figure
 from costmodel.plots.breakeven import break_even_figure, latency_figure
 from costmodel.plots.kernels import kernel_figure
+from costmodel.plots.load import load_figure
 from costmodel.plots.policy import pareto_figure, surface_figure
 from costmodel.plots.theme import CONFIG, PAGE_CSS, Figure, write_figure
 from costmodel.plots.validation import error_figure, parity_figure
@@ -22,6 +23,7 @@ __all__ = [
     "error_figure",
     "kernel_figure",
     "latency_figure",
+    "load_figure",
     "pareto_figure",
     "parity_figure",
     "surface_figure",
