@@ -16,8 +16,9 @@ import real_servers
 
 from calibrate.check.endpoint import LiveEndpoint, calibrate_endpoint
 from calibrate.check.endpoint_runs import EndpointDesign, MeasuredCase, design_requests, measured_cases
+from calibrate.check.endpoint_verdict import Against, check_endpoint
 from calibrate.engines.openai_endpoint import Endpoint
-from calibrate.fit.endpoint import check_endpoint, fit_endpoint, with_slice
+from calibrate.fit.endpoint import fit_endpoint, with_slice
 from costmodel.errors import EndpointError, FitError
 from costmodel.predict import predict
 from costmodel.profiles import EngineProfile, HardwareProfile, load_engine, load_hardware
@@ -62,7 +63,7 @@ def test_the_fit_recovers_the_laws_of_the_server() -> None:
         latency = predict(model, profile, engine, request, dtype="bf16").latency
         assert latency.ttft_s.value == pytest.approx(truth.ttft_s[0], rel=1e-3)
         assert latency.decode_s.value == pytest.approx(truth.decode_s[0], rel=1e-3)
-    check = check_endpoint(simulated(), model, profile, engine, dtype="bf16", interval=0.9)
+    check = check_endpoint(simulated(), Against(model, profile, engine, "bf16"))
     assert check.verdict == "passed"
     assert check.n == 6
     assert max(abs(row.error) for row in check.rows) < 1e-3
@@ -84,7 +85,7 @@ def test_noise_is_shown_beside_the_error_and_covered() -> None:
     for seed in range(8):
         cases = simulated(0.06, seed)
         profile = with_slice(hardware, fit_endpoint(cases, model, engine, dtype="bf16"))
-        check = check_endpoint(cases, model, profile, engine, dtype="bf16", interval=0.9)
+        check = check_endpoint(cases, Against(model, profile, engine, "bf16"))
         total = check.stages[-1]
         assert 0.02 < total.noise_floor < 0.12
         assert total.limit == pytest.approx(max(0.10, 1.5 * total.noise_floor))
@@ -102,12 +103,12 @@ def test_a_wrong_law_fails_and_few_cases_are_inconclusive() -> None:
         )
         for case in cases
     ]
-    failed = check_endpoint(slower, model, profile, engine, dtype="bf16", interval=0.9)
+    failed = check_endpoint(slower, Against(model, profile, engine, "bf16"))
     assert failed.verdict == "failed"
     assert "above 10.0%" in failed.reasons[0]
-    few = check_endpoint(cases[:14], model, profile, engine, dtype="bf16", interval=0.9)
+    few = check_endpoint(cases[:14], Against(model, profile, engine, "bf16"))
     assert (few.verdict, few.n) == ("inconclusive", 2)
-    loud = check_endpoint(simulated(0.5), model, profile, engine, dtype="bf16", interval=0.9)
+    loud = check_endpoint(simulated(0.5), Against(model, profile, engine, "bf16"))
     assert loud.verdict == "inconclusive"
     assert "quieter machine" in loud.reasons[0]
 
