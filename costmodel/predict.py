@@ -258,7 +258,7 @@ def _stages(
     decode = program.decode_step(model, context_tokens=context, batch=batch, options=options, cross_tokens=cross)
     copied = sum(layout.resized_pixels for layout in layouts) * batch * 3 * _PIXEL_BYTES
     estimates = {
-        "preprocess": pricer.preprocess(preprocess, copied),
+        "preprocess": pricer.preprocess(preprocess, copied, image_rule=getattr(model.image_rule, "rule", "")),
         "encode": pricer.stage(encode),
         "prefill": total(pricer.stage(chunk) for chunk in chunks),
         "decode": pricer.stage(decode).averaged(weights * steps),

@@ -14,6 +14,7 @@ from costmodel.files import existing_file
 from costmodel.specs.base import Frozen
 
 __all__ = [
+    "DECODED",
     "Coefficient",
     "ComponentFit",
     "Datasheet",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 _ROOT = Path(__file__).parent.parent / "hardware_profiles"
+
+DECODED = "jpeg"
+"""Name among processors of the decoding of a file."""
 
 Source = Literal["datasheet", "measured", "fitted", "assumed"]
 
@@ -167,7 +171,14 @@ class Provenance(Frozen):
 
 
 class HardwareProfile(Frozen):
-    """One device: its datasheet, operator-law coefficients (tier 1) and model slices (tier 2)."""
+    """One device: its datasheet, operator-law coefficients (tier 1) and model slices (tier 2).
+
+    Attributes
+    ----------
+    processors
+        What an image costs the host: by image rule for the processors of transformers, and :data:`DECODED` for the
+        decoding of its file.
+    """
 
     schema_version: int = SCHEMA_VERSION
     key: str
@@ -176,6 +187,7 @@ class HardwareProfile(Frozen):
     datasheet: Datasheet
     laws: dict[str, LawFit] = Field(default_factory=dict)
     slices: tuple[SliceProfile, ...] = ()
+    processors: dict[str, ComponentFit] = Field(default_factory=dict)
     run_log_sd: NonNegativeFloat = 0.0
     provenance: Provenance
 
@@ -224,6 +236,9 @@ class EngineProfile(Frozen):
         Whether q/k/v and gate/up are one GEMM each, and a norm, rotation or activation one kernel.
     scheduling
         ``None`` where it is not known: such an engine has no prediction under load.
+    image_processor
+        ``transformers`` where the host's work on an image is decoding and the processor of transformers, no more:
+        then measured processors replace ``image_s`` and ``megapixel_s`` as long as these are assumptions.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -237,6 +252,7 @@ class EngineProfile(Frozen):
     overlap: float = Field(ge=1)
     fused: bool
     scheduling: Scheduling | None = None
+    image_processor: Literal["transformers", "own"] = "own"
     references: tuple[str, ...]
 
 

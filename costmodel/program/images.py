@@ -10,7 +10,7 @@ from costmodel.specs.images import ImageLayout, ImageSize
 from costmodel.specs.model import ModelSpec
 from costmodel.units import MEGA
 
-__all__ = ["cross_tokens", "image_layouts", "preprocess"]
+__all__ = ["cross_tokens", "image_layouts", "megapixels", "preprocess"]
 
 
 def image_layouts(model: ModelSpec, images: Iterable[ImageSize]) -> tuple[ImageLayout, ...]:
@@ -41,7 +41,13 @@ def preprocess(images: Iterable[ImageSize], layouts: Iterable[ImageLayout]) -> S
     features = {
         "requests": 1.0,
         "images": float(len(sizes)),
-        "megapixels": sum(size.pixels for size in sizes) / MEGA,
+        "megapixels": megapixels(sizes),
         "resized_megapixels": sum(layout.resized_pixels for layout in resized) / MEGA,
+        "tiles": float(sum(layout.tiles for layout in resized)),
     }
     return Stage("preprocess", (Component("preprocess", 1, (), features),))
+
+
+def megapixels(images: Iterable[ImageSize]) -> float:
+    """Pixels of all images as they come, in 10⁶."""
+    return sum(size.pixels for size in images) / MEGA
