@@ -171,8 +171,10 @@ def law_table(law: SliceProfile) -> Table:
             for feature, value in fit.coefficients.items()
             if (high := fit.highest.get(feature)) is not None
         ]
+        # Of several sizes that never change, one takes the constant, and the others can't be told from it.
+        constant = [feature for feature in fit.highest if fit.lowest[feature] == fit.highest[feature]]
         for feature in sorted(set(fit.highest) - set(fit.coefficients)):
-            same = fit.lowest[feature] == fit.highest[feature]
+            same = feature in constant and any(each in fit.coefficients for each in constant)
             why = "the same in all requests" if same else "at its bound of 0, or a mixture of the others"
             untold.append(f"{name}: {feature} is not told apart: {why}")
     return Table(
