@@ -216,10 +216,10 @@ def _point(asked: _Asked, server: Server, clients: int, held: int, interval: flo
     first = total((steady.host, steady.engine.first))
     whole = total((first, steady.engine.rest))
     tokens = asked.workload.output_tokens
-    run_log_sd = asked.alone.pricer.hardware.run_log_sd
+    hardware = asked.alone.pricer.hardware
 
     def quantity(value: Estimate) -> Quantity:
-        noisy = value.with_shared_error("run", run_log_sd)
+        noisy = value.on_device(hardware.run_log_sd, hardware.device_log_sd)
         return Quantity.from_log_sd(float(noisy.value_s), float(noisy.log_sd()), interval=interval)
 
     def rate(amount: float) -> Quantity:

@@ -178,6 +178,10 @@ class HardwareProfile(Frozen):
     processors
         What an image costs the host: by image rule for the processors of transformers, and :data:`DECODED` for the
         decoding of its file.
+    run_log_sd
+        How much the device varies from run to run.
+    device_log_sd
+        How much devices of this kind differ from each other; two models on one device have it in common.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -189,6 +193,7 @@ class HardwareProfile(Frozen):
     slices: tuple[SliceProfile, ...] = ()
     processors: dict[str, ComponentFit] = Field(default_factory=dict)
     run_log_sd: NonNegativeFloat = 0.0
+    device_log_sd: NonNegativeFloat = 0.0
     provenance: Provenance
 
     def slice_of(self, fingerprint: str, *, engine: str, dtype: str) -> SliceProfile | None:

@@ -29,6 +29,7 @@ from costmodel.profiles import DECODED, ComponentFit
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageSize
 from costmodel.specs.model import ModelSpec
+from costmodel.units import MEGA
 
 __all__ = ["PreprocessPlan", "PreprocessResult", "ProcessorScore", "calibrate_preprocess", "fit_processors"]
 
@@ -111,7 +112,7 @@ def _decoded(file: bytes) -> Image.Image:
 
 def _decoding(text: str) -> WorkItem:
     size, file = _picture(text)
-    features = {"images": 1.0, "megapixels": program.megapixels([size])}
+    features = {"images": 1.0, "megapixels": size.pixels / MEGA}
     return _item(DECODED, text, features, lambda: _decoded(file))
 
 
