@@ -329,7 +329,9 @@ def _stages(
     steps = workload.output_tokens - 1
     decode, weights = _decode(model, layouts, prompt, np.float64(steps), batch=batch, options=options)
     copied = sum(layout.resized_pixels for layout in layouts) * batch * PIXEL_BYTES
-    preprocess = pricer.preprocess(program.preprocess(workload.images, layouts, batch=batch), copied, errors=errors)
+    host_work = program.preprocess(workload.images, layouts, batch=batch)
+    rule = getattr(model.image_rule, "rule", "")
+    preprocess = pricer.preprocess(host_work, copied, image_rule=rule, errors=errors)
     first, *middle, last = pricer.stages([encode, *chunks, decode], errors=errors)
     estimates = {
         "preprocess": preprocess,
