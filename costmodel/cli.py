@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from costmodel.cli_load import load
 from costmodel.errors import CostModelError, UnknownKeyError
 from costmodel.render import Format, emit, note
 
@@ -32,7 +33,7 @@ app = typer.Typer(
 # Exit status that typer makes of Ctrl-C.
 _INTERRUPTED = 130
 
-_BUILT_IN = ("predict", "breakeven", "models", "hardware", "engines", "report")
+_BUILT_IN = ("predict", "load", "breakeven", "models", "hardware", "engines", "report")
 
 Model = Annotated[str, typer.Option(help="Preset name, folder, config.json or spec file.")]
 Hardware = Annotated[str, typer.Option(help="Key of a device, or path of its profile.")]
@@ -97,6 +98,9 @@ def predict(
     )
     emit([prediction_table(prediction)], prediction.model_dump_json(indent=1), output)
     _warn(prediction.warnings)
+
+
+app.command()(load)
 
 
 @app.command()

@@ -170,7 +170,7 @@ def predict(
     num_devices
         Devices that share each layer (tensor parallelism).
     chunk_tokens
-        Most tokens of a request in one pass of the prefill; all of them where not given.
+        Most tokens of a request in one pass of the prefill; as the engine does it where not given.
     interval
         Probability that the intervals should hold. ``None``: values alone, in a third of the time.
 
@@ -249,7 +249,7 @@ def estimate(
     memory = memory_of(
         model,
         context_tokens=prompt + workload.output_tokens,
-        largest_pass_tokens=min(prompt - workload.cached_prefix_tokens, chunk_tokens or prompt),
+        largest_pass_tokens=min(prompt - workload.cached_prefix_tokens, options.chunk_tokens or prompt),
         patches=sum(layout.patches for layout in layouts),
         cross_tokens=program.cross_tokens(layouts, options),
         batch=workload.batch,
@@ -273,7 +273,7 @@ def set_up(
 ) -> tuple[Pricer, Options]:
     """What prices the requests of a model, and how its layers are run; parameters and errors as :func:`predict`."""
     dtype_of(kv_dtype or dtype)
-    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
+    options = _options(engine, dtype, kv_dtype or dtype, quantization, num_devices, chunk_tokens)
     for name in (dtype, options.linear_dtype):
         hardware.datasheet.flops_per_s(dtype_of(name).compute)
     _check_options(model, options)
@@ -282,6 +282,21 @@ def set_up(
     fitting = plain and hardware.slices
     slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if fitting else None
     return Pricer(hardware, engine, slices), options
+
+
+def _options(
+    engine: EngineProfile, dtype: str, kv_dtype: str, quantization: str, num_devices: int, chunk_tokens: int | None
+) -> Options:
+    return Options(
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        fused=engine.fused,
+        quantization=quantization,
+        num_devices=num_devices,
+        chunk_tokens=engine.chunk_tokens if chunk_tokens is None else chunk_tokens,
+        quantised_vocabulary="vocabulary" in engine.quantised,
+        fused_attention_tokens={str(stage): tokens for stage, tokens in engine.fused_attention_tokens.items()},
+    )
 
 
 def _check_options(model: ModelSpec, options: Options) -> None:
@@ -314,7 +329,9 @@ def _stages(
     steps = workload.output_tokens - 1
     decode, weights = _decode(model, layouts, prompt, np.float64(steps), batch=batch, options=options)
     copied = sum(layout.resized_pixels for layout in layouts) * batch * PIXEL_BYTES
-    preprocess = pricer.preprocess(program.preprocess(workload.images, layouts, batch=batch), copied, errors=errors)
+    host_work = program.preprocess(workload.images, layouts, batch=batch)
+    rule = getattr(model.image_rule, "rule", "")
+    preprocess = pricer.preprocess(host_work, copied, image_rule=rule, errors=errors)
     first, *middle, last = pricer.stages([encode, *chunks, decode], errors=errors)
     estimates = {
         "preprocess": preprocess,
@@ -351,5 +368,7 @@ def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: 
         missing = memory.total_bytes / memory.capacity_bytes
         devices = math.ceil(missing)
         pricer.warn(f"does not fit: needs {missing:.2f} times the device's memory, at least {devices} devices")
+    if workload.cached_prefix_tokens and not pricer.engine.prefix_cache:
+        pricer.warn(f"{pricer.engine.key} can't keep a prefix between requests")
     if workload.cached_prefix_tokens and workload.images:
         pricer.warn("images are encoded in full: an encoder cache is not modelled")

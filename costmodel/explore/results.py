@@ -15,8 +15,9 @@ from costmodel.explore.state import State
 from costmodel.explore.uploads import Uploads
 from costmodel.policy.choose import choose_policy, policy_clock
 from costmodel.policy.goals import Goal
-from costmodel.policy.latency import PolicyClock, Served
+from costmodel.policy.latency import PolicyClock
 from costmodel.policy.results import PolicyChoice
+from costmodel.policy.serving import Served
 from costmodel.policy.surfaces import Surface, token_surface
 from costmodel.policy.traces import TraceSet
 from costmodel.predict import Forecast, Prediction, estimate, predict

@@ -13,7 +13,8 @@ from costmodel.estimate import Estimate, total
 from costmodel.policy.catalog.mutual_verification import mutual_verification
 from costmodel.policy.expected import Aggregates, MeanTokens, expect
 from costmodel.policy.interpolation import Table
-from costmodel.policy.latency import ModelClock, Served
+from costmodel.policy.latency import ModelClock
+from costmodel.policy.serving import Served
 from costmodel.predict import estimate
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageSize
@@ -189,10 +190,7 @@ def _grid(x: Sequence[float], y: Sequence[float]) -> tuple[Floats, Floats]:
 def _clocks(
     served: tuple[Served, Served], images: Sequence[tuple[ImageSize, ...]], longest: int, dtype: str
 ) -> tuple[ModelClock, ModelClock]:
-    small, large = (
-        ModelClock(each.model, each.hardware, each.engine, images, longest_context=longest, dtype=dtype)
-        for each in served
-    )
+    small, large = (ModelClock(each, images, longest_context=longest, dtype=dtype) for each in served)
     return small, large
 
 
