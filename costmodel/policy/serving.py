@@ -54,9 +54,7 @@ class Served:
     price_per_hour: float | None = None
 
 
-def serve(
-    models: Mapping[Role, ModelSpec], common: Serving, own: Mapping[Role, Serving]
-) -> dict[Role, Served]:
+def serve(models: Mapping[Role, ModelSpec], common: Serving, own: Mapping[Role, Serving]) -> dict[Role, Served]:
     """Both models with what they have of their own, and else what is common: device, engine and price.
 
     Raises
