@@ -149,6 +149,26 @@ def _longer(inputs: dict[str, torch.Tensor], token: int) -> dict[str, torch.Tens
     }
 
 
+def test_the_small_model_follows_arrows_to_marks_that_it_cannot_read(small: Checkpoint) -> None:
+    """The two regimes of docs/experiment.md, on pictures of a seed of their own."""
+    from task import draw, picture, question, reasoning, walk
+
+    pictures, right = draw(np.random.default_rng(77), 60, noise=0.26), {"way": 0, "colour": 0, "mark": 0}
+    for index in range(60):
+        kind = ("colour", "mark")[index % 2]
+        start = index % 16
+        cells = walk(pictures.arrows[index], start, 2)
+        truth = reasoning(pictures.arrows[index], cells, pictures.answer(index, kind, cells[-1]))
+        file = io.BytesIO()
+        picture(pictures, index).save(file, format="PNG")
+        words = small.answer(Request(f"reason {question(kind, 2, start)}", 32, images=(file.getvalue(),))).text.split()
+        right["way"] += words[1:6] == truth.split()[:5]
+        right[kind] += words[-1] == truth.split()[-1]
+    assert right["way"] > 0.8 * 60
+    assert right["colour"] > 0.75 * 30
+    assert right["mark"] < 0.5 * 30
+
+
 def test_attention_is_a_share_of_what_the_answer_looks_at(small: Checkpoint, items: list[dict[str, Any]]) -> None:
     request = Request(f"reason {items[0]['question']}", 32, images=(items[0]["picture"],), logprobs=True)
     answer = small.answer(request)

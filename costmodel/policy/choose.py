@@ -119,7 +119,7 @@ def choose_policy(
         If the traces do not fit together.
     """
     normal_quantile(interval)
-    common = Serving(hardware=hardware, engine=engine, price_per_hour=price_per_hour)
+    common = Serving(hardware, engine, price_per_hour=price_per_hour)
     served = serve({"small": small, "large": large}, common, serving or {})
     check_sharing(served, (deployment or Deployment()).devices)
     recorded = traces if isinstance(traces, TraceSet) else TraceSet.of(traces, small=small.name, large=large.name)
@@ -131,8 +131,7 @@ def choose_policy(
         for each, at in ((each, wanted.percentile) for each in replays)
     ]
     accuracies = PairedAccuracy.of(np.stack([each.result.correct for each in found]), seed=seed)
-    scores = [each.score for each in found]
-    chosen = best(scores, wanted)
+    chosen = best(scores := [each.score for each in found], wanted)
     candidates = tuple(
         _candidate(each, accuracies.accuracy(i, interval), wanted, interval, served) for i, each in enumerate(found)
     )
