@@ -56,8 +56,12 @@ def predict(
     batch: Batch = 1,
     dtype: DType = "bf16",
     kv_dtype: Annotated[str | None, typer.Option(help="Number format of the KV cache.")] = None,
-    quantization: Annotated[str, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …")] = "none",
+    quantization: Annotated[
+        str | None,
+        typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …; the checkpoint's own where not given."),
+    ] = None,
     tp: Annotated[int, typer.Option(help="Devices that share each layer.")] = 1,
+    ep: Annotated[bool, typer.Option("--ep", help="Those devices share experts out whole.")] = False,
     prefill_chunk: Annotated[int | None, typer.Option(help="Most tokens of a request in one prefill pass.")] = None,
     cached_prefix: Annotated[int, typer.Option(help="Leading tokens already in the KV cache.")] = 0,
     interval: Interval = 0.9,
@@ -90,6 +94,7 @@ def predict(
         quantization=quantization,
         num_devices=tp,
         chunk_tokens=prefill_chunk,
+        expert_parallel=ep,
         interval=interval,
     )
     emit([prediction_table(prediction)], prediction.model_dump_json(indent=1), output)
@@ -293,3 +298,7 @@ def main() -> None:
     if status == _INTERRUPTED:
         note("interrupted; what was measured is kept")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from costmodel.errors import InputError
 
-__all__ = ["check_writable", "existing_file", "read_bytes", "write_atomic"]
+__all__ = ["check_writable", "existing_file", "is_folder", "read_bytes", "write_atomic"]
 
 
 def existing_file(path: Path, *, inside: str = "") -> Path | None:
@@ -33,6 +33,14 @@ def existing_file(path: Path, *, inside: str = "") -> Path | None:
         return file if file.is_file() else None
     except OSError:
         return None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; no, where the text can't be a path."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def read_bytes(path: Path) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from costmodel.ops import dtype_of
-from costmodel.program import Options
+from costmodel.program import QUANTIZATIONS, Options, runs_as_stored
 from costmodel.specs.base import Frozen
 from costmodel.specs.model import DecoderSpec, ModelSpec
 
@@ -24,12 +24,16 @@ class Memory(Frozen):
 def weight_bytes(model: ModelSpec, options: Options) -> float:
     """Bytes of all weights on one device: layers are shared out, vision tower and connector are held by each.
 
-    Only the decoder layers take the format of a quantisation scheme; every expert of a mixture is held.
+    Where the checkpoint's files are at hand and its weights stay as they are, their true bytes. Else only the decoder
+    layers take the format of a quantisation scheme; every expert of a mixture is held.
     """
     wide = dtype_of(options.dtype).weight_bytes
+    if model.stored is not None and runs_as_stored(model, options):
+        return model.stored.shared_bytes(wide) / options.num_devices + model.stored.repeated_bytes(wide)
     layers = model.decoder.layer_parameters
     tables = model.decoder.parameters - layers
-    shared = layers * dtype_of(options.linear_dtype).weight_bytes + tables * wide
+    scheme = QUANTIZATIONS.get(options.quantization, options.dtype)
+    shared = layers * dtype_of(scheme).weight_bytes + tables * wide
     return shared / options.num_devices + (model.vision_parameters + model.unused_parameters) * wide
 
 

@@ -120,9 +120,10 @@ def predict(
     *,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
-    quantization: str = "none",
+    quantization: str | None = None,
     num_devices: int = 1,
     chunk_tokens: int | None = None,
+    expert_parallel: bool = False,
     interval: float = 0.9,
 ) -> Prediction:
     """Predict the latency of a request.
@@ -134,11 +135,14 @@ def predict(
     kv_dtype
         Number format of the KV cache; as ``dtype`` where not given.
     quantization
-        Scheme of the decoder layers' weights, see :data:`costmodel.program.QUANTIZATIONS`.
+        Scheme of the decoder layers' weights, see :data:`costmodel.program.QUANTIZATIONS`; as the checkpoint has it
+        where not given.
     num_devices
         Devices that share each layer (tensor parallelism).
     chunk_tokens
         Most tokens of a request in one pass of the prefill; all of them where not given.
+    expert_parallel
+        Whether the devices share experts out whole instead of cutting each of them.
     interval
         Probability that the intervals should hold.
 
@@ -162,13 +166,14 @@ def predict(
         quantization=quantization,
         num_devices=num_devices,
         chunk_tokens=chunk_tokens,
+        expert_parallel=expert_parallel,
     )
     return Prediction(
         model=model.name,
         hardware=hardware.key,
         engine=engine.key,
         dtype=dtype,
-        quantization=quantization,
+        quantization=quantization or model.quantization,
         num_devices=num_devices,
         interval=interval,
         workload=workload,
@@ -190,18 +195,21 @@ def estimate(
     *,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
-    quantization: str = "none",
+    quantization: str | None = None,
     num_devices: int = 1,
     chunk_tokens: int | None = None,
+    expert_parallel: bool = False,
 ) -> Forecast:
     """Estimates by stage with their sources of error; parameters and errors as :func:`predict`."""
     dtype_of(kv_dtype or dtype)
-    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
+    scheme = quantization or model.quantization
+    options = Options(dtype, kv_dtype or dtype, engine.fused, scheme, num_devices, chunk_tokens, expert_parallel)
+    options = program.as_stored(options, model)
     for name in (dtype, options.linear_dtype):
         hardware.datasheet.flops_per_s(dtype_of(name).compute)
     _check_options(model, options)
     # Slices were measured on one device, with weights that are not quantised.
-    plain = num_devices == 1 and quantization == "none"
+    plain = num_devices == 1 and scheme == "none"
     slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if plain else None
     pricer = Pricer(hardware, engine, slices)
     layouts = program.image_layouts(model, workload.images)

@@ -17,7 +17,7 @@ from costmodel.estimate import Estimate, total
 from costmodel.laws import law_named
 from costmodel.laws.base import smooth_max
 from costmodel.laws.interval import prediction_log_sd
-from costmodel.ops import Num, Op, op_key
+from costmodel.ops import Num, Op, op_key, plain_name
 from costmodel.profiles import (
     ComponentFit,
     EngineProfile,
@@ -200,7 +200,7 @@ class Pricer:
 
     def _law_fit(self, op: Op) -> tuple[LawFit, str]:
         """The device's own law of this operator or of its kind; where it has none, the prior."""
-        keys = (op_key(op), f"{op.kind}/{op.dtype}", op.kind)
+        keys = (op_key(op), f"{op.kind}/{plain_name(op.dtype)}", op.kind)
         for key in keys:
             if key in self.hardware.laws:
                 return _usable(key, self.hardware.laws[key]), "kernels"

@@ -205,7 +205,7 @@ def test_unknown_preset_lists_the_nearest() -> None:
     with pytest.raises(UnknownKeyError) as caught:
         load_model("Qwen/Qwen3-VL-8B")
     text = str(caught.value)
-    assert text.startswith("unknown model 'Qwen/Qwen3-VL-8B'; nearest: ")
+    assert text.startswith("unknown model 'Qwen/Qwen3-VL-8B'; no preset, and ")
     assert "Qwen/Qwen3-VL-8B-Instruct" in text
 
 

@@ -160,6 +160,7 @@ TINY: dict[str, Tiny] = {
             {**parts.SQUARE, "image_size": [24, 24], "patch_size": [4, 4], "attention_bias": True, "use_qk_norm": True},
             model_type="internvl",
             downsample_ratio=0.5,
+            image_seq_length=9,
         ),
         _tiles(3),
         layout(3, 6, 6, 27, classes=1),

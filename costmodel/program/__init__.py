@@ -9,6 +9,7 @@ from __future__ import annotations
 from costmodel.program.decoder import decode_step, prefill, prefill_chunks
 from costmodel.program.images import cross_tokens, image_layouts, preprocess
 from costmodel.program.stages import QUANTIZATIONS, Component, Options, Stage
+from costmodel.program.stored import as_stored, runs_as_stored
 from costmodel.program.vision import encode
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Component",
     "Options",
     "Stage",
+    "as_stored",
     "cross_tokens",
     "decode_step",
     "encode",
@@ -23,4 +25,5 @@ __all__ = [
     "prefill",
     "prefill_chunks",
     "preprocess",
+    "runs_as_stored",
 ]

@@ -130,7 +130,7 @@ def _head(model: ModelSpec, batch: int, options: Options) -> Component:
     decoder, devices = model.decoder, options.num_devices
     ops: list[Op] = [
         elementwise("final_norm", decoder.final_norm, float(batch * decoder.hidden_size), options),
-        Gemm("lm_head", float(batch), decoder.vocab_size / devices, decoder.hidden_size, options.dtype),
+        Gemm("lm_head", float(batch), decoder.vocab_size / devices, decoder.hidden_size, options.head_dtype),
     ]
     if devices > 1:
         size = batch * decoder.vocab_size * dtype_of(options.dtype).activation_bytes

@@ -10,7 +10,7 @@ import numpy as np
 from costmodel.errors import UnknownKeyError
 from costmodel.ops import DTYPES, Num, Op
 
-__all__ = ["QUANTIZATIONS", "Component", "Options", "Stage"]
+__all__ = ["QUANTIZATIONS", "Component", "Options", "Stage", "StoredFormats"]
 
 QUANTIZATIONS = {
     "w8a8-fp8": "fp8",
@@ -21,6 +21,15 @@ QUANTIZATIONS = {
     **{name: name for name in DTYPES if name.startswith("gguf-")},
 }
 """Scheme → number format of the decoder layers' matrices. Vision tower, connector, router, embedding and head stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFormats:
+    """Number formats of a checkpoint's matrices: of the layers, of the experts, of the map to the vocabulary."""
+
+    layers: str
+    experts: str
+    head: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,11 @@ class Options:
         Devices that share each layer (tensor parallelism). 1 is the plain case.
     chunk_tokens
         Most tokens of a request in one pass of a prefill (``None``: all of them).
+    expert_parallel
+        Whether devices share experts out whole instead of cutting each of them.
+    stored
+        Number formats of a checkpoint's matrices, with their true widths, see
+        :func:`~costmodel.program.stored.as_stored`.
     """
 
     dtype: str
@@ -49,6 +63,18 @@ class Options:
     quantization: str = "none"
     num_devices: int = 1
     chunk_tokens: int | None = None
+    expert_parallel: bool = False
+    stored: StoredFormats | None = None
+
+    @property
+    def head_dtype(self) -> str:
+        """Number format of the map to the vocabulary."""
+        return self.stored.head if self.stored else self.dtype
+
+    @property
+    def experts_dtype(self) -> str:
+        """Number format of the experts' matrices."""
+        return self.stored.experts if self.stored else self.linear_dtype
 
     @property
     def linear_dtype(self) -> str:
@@ -59,6 +85,8 @@ class Options:
         UnknownKeyError
             If the scheme is unknown.
         """
+        if self.stored is not None:
+            return self.stored.layers
         if self.quantization == "none":
             return self.dtype
         if self.quantization not in QUANTIZATIONS:
