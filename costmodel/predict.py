@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,18 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodel import program
+from costmodel.capacity import Demand, with_limits
 from costmodel.errors import WorkloadError
 from costmodel.estimate import Estimate, total
-from costmodel.memory import Memory, memory_of
+from costmodel.memory import Memory
 from costmodel.ops import dtype_of
 from costmodel.pricing import Bound, Pricer
-from costmodel.profiles import EngineProfile, HardwareProfile
+from costmodel.profiles import EngineProfile, HardwareProfile, datasheets
 from costmodel.program import Options, Stage
 from costmodel.quantity import Quantity
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageLayout
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
+from costmodel.units import format_bytes
 
 __all__ = ["Forecast", "Latency", "Prediction", "estimate", "predict"]
 
@@ -74,6 +75,7 @@ class Forecast:
     stages: dict[str, Estimate]
     programs: tuple[Stage, ...]
     memory: Memory
+    demand: Demand
 
     @property
     def bound(self) -> dict[str, Bound]:
@@ -168,6 +170,9 @@ def predict(
         chunk_tokens=chunk_tokens,
         expert_parallel=expert_parallel,
     )
+    memory = with_limits(forecast.demand, hardware.datasheet, datasheets)
+    if memory.would_fit is not None:
+        forecast.pricer.warn(f"would fit: {memory.would_fit}")
     return Prediction(
         model=model.name,
         hardware=hardware.key,
@@ -180,7 +185,7 @@ def predict(
         visual_tokens=tuple(layout.visual_tokens for layout in forecast.layouts),
         prompt_tokens_total=forecast.prompt_tokens,
         latency=forecast.latency(interval),
-        memory=forecast.memory,
+        memory=memory,
         bound=forecast.bound,
         sources=forecast.pricer.sources,
         warnings=tuple(forecast.pricer.warnings),
@@ -219,18 +224,18 @@ def estimate(
             f"cached_prefix_tokens is {workload.cached_prefix_tokens}, expected fewer than the prompt's {prompt}"
         )
     stages, programs = _stages(pricer, model, workload, layouts, prompt, options)
-    memory = memory_of(
+    demand = Demand(
         model,
+        options,
         context_tokens=prompt + workload.output_tokens,
         largest_pass_tokens=min(prompt - workload.cached_prefix_tokens, chunk_tokens or prompt),
         patches=sum(layout.patches for layout in layouts),
         cross_tokens=program.cross_tokens(layouts, options),
         batch=workload.batch,
-        options=options,
-        capacity_bytes=hardware.datasheet.memory_bytes,
     )
+    memory = demand.memory(hardware.datasheet)
     _check_limits(pricer, model, workload, prompt, memory)
-    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, programs, memory)
+    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, programs, memory, demand)
 
 
 def _check_options(model: ModelSpec, options: Options) -> None:
@@ -280,8 +285,7 @@ def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: 
     if context > limit:
         pricer.warn(f"context of {context} tokens is beyond the model's {limit}")
     if not memory.fits:
-        missing = memory.total_bytes / memory.capacity_bytes
-        devices = math.ceil(missing)
-        pricer.warn(f"does not fit: needs {missing:.2f} times the device's memory, at least {devices} devices")
+        needs, has = format_bytes(memory.total_bytes), format_bytes(memory.capacity_bytes)
+        pricer.warn(f"does not fit: needs {needs} of the device's {has}, {format_bytes(memory.missing_bytes)} too much")
     if workload.cached_prefix_tokens and workload.images:
         pricer.warn("images are encoded in full: an encoder cache is not modelled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -22,6 +23,7 @@ __all__ = [
     "LawFit",
     "Provenance",
     "SliceProfile",
+    "datasheets",
     "load_engine",
     "load_hardware",
     "profile_keys",
@@ -223,6 +225,12 @@ _P = TypeVar("_P", HardwareProfile, EngineProfile)
 def profile_keys(kind: Literal["gpus", "engines"]) -> tuple[str, ...]:
     """Keys of the profiles shipped."""
     return tuple(sorted(path.stem for path in (_ROOT / kind).glob("*.json")))
+
+
+@cache
+def datasheets() -> Mapping[str, Datasheet]:
+    """Datasheets of all devices shipped, by their keys."""
+    return {key: load_hardware(key).datasheet for key in profile_keys("gpus")}
 
 
 def load_hardware(source: str | Path) -> HardwareProfile:

@@ -140,7 +140,9 @@ def test_quantisation_keeps_vision_embedding_and_head(name: str, scheme: str) ->
     step, dtype = _step(model, 10, options=options), program.QUANTIZATIONS[scheme]
     (head,) = [op for op in step.components[-1].ops if isinstance(op, Gemm)]
     assert head.dtype == "bf16"
-    assert 0 < _decoder_weights(step, dtype) < _decoder_weights(_step(model, 10))
+    # A file of llama.cpp may hold 32 bits.
+    wider = dtype_of(dtype).weight_bytes / 2
+    assert 0 < _decoder_weights(step, dtype) < _decoder_weights(_step(model, 10)) * max(wider, 1)
     saved = (2 - dtype_of(dtype).weight_bytes) * model.decoder.layer_parameters
     assert weight_bytes(model, PLAIN) - weight_bytes(model, options) == pytest.approx(saved)
     if model.image_rule is not None:
