@@ -302,7 +302,9 @@ TINY: dict[str, Tiny] = {
             model_type="gemma4",
             audio_config=None,
             tie_word_embeddings=True,
-        )
+        ),
+        _gemma4,
+        layout(1, 6, 6, 4),
     ),
     "gemma4 with layer inputs": Tiny(
         _vision(
@@ -316,6 +318,8 @@ TINY: dict[str, Tiny] = {
             model_type="gemma4",
             audio_config=None,
             tie_word_embeddings=True,
-        )
+        ),
+        _gemma4,
+        layout(1, 6, 6, 4),
     ),
 }
