@@ -37,6 +37,7 @@ Model = Annotated[str, typer.Option(help="Preset name, folder, config.json or sp
 Hardware = Annotated[str, typer.Option(help="Key of a device, or path of its profile.")]
 Engine = Annotated[str, typer.Option(help="Key of an engine, or path of its profile.")]
 Images = Annotated[list[str] | None, typer.Option("--image", help="WIDTHxHEIGHT in pixels; repeatable.")]
+Videos = Annotated[list[str] | None, typer.Option("--video", help="WIDTHxHEIGHTxFRAMES sampled; repeatable.")]
 PromptTokens = Annotated[int, typer.Option(help="Text tokens of the prompt.")]
 OutputTokens = Annotated[int, typer.Option(help="Tokens generated.")]
 Batch = Annotated[int, typer.Option(help="Equal requests served together.")]
@@ -53,6 +54,7 @@ def predict(
     prompt_tokens: PromptTokens,
     output_tokens: OutputTokens,
     image: Images = None,
+    video: Videos = None,
     batch: Batch = 1,
     dtype: DType = "bf16",
     kv_dtype: Annotated[str | None, typer.Option(help="Number format of the KV cache.")] = None,
@@ -74,11 +76,12 @@ def predict(
     """
     from costmodel import Workload, load_engine, load_hardware, load_model
     from costmodel import predict as predict_latency
-    from costmodel.specs.images import ImageSize
+    from costmodel.specs.images import ImageSize, VideoSize
     from costmodel.tables import prediction_table
 
     workload = Workload(
         images=tuple(ImageSize.parse(text) for text in image or ()),
+        videos=tuple(VideoSize.parse(text) for text in video or ()),
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         batch=batch,

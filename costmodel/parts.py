@@ -81,7 +81,7 @@ def parts_table(model: ModelSpec) -> Table:
 def work_table(model: ModelSpec, workload: Workload) -> Table:
     """FLOPs, bytes and kernels of each stage, in 16 bits with fused kernels."""
     options = Options("bf16", "bf16", fused=True)
-    layouts = program.image_layouts(model, workload.images)
+    layouts = program.image_layouts(model, workload.images, workload.videos)
     cross, batch = program.cross_tokens(layouts, options), workload.batch
     prompt = workload.prompt_tokens + sum(layout.visual_tokens + layout.extra_text_tokens for layout in layouts)
     stages = (

@@ -217,7 +217,7 @@ def estimate(
     plain = num_devices == 1 and scheme == "none"
     slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if plain else None
     pricer = Pricer(hardware, engine, slices)
-    layouts = program.image_layouts(model, workload.images)
+    layouts = program.image_layouts(model, workload.images, workload.videos)
     prompt = workload.prompt_tokens + sum(i.visual_tokens + i.extra_text_tokens for i in layouts)
     if workload.cached_prefix_tokens >= prompt:
         raise WorkloadError(
@@ -258,7 +258,7 @@ def _stages(
     options: Options,
 ) -> tuple[dict[str, Estimate], tuple[Stage, ...]]:
     batch, cached = workload.batch, workload.cached_prefix_tokens
-    preprocess = program.preprocess(workload.images * batch, layouts * batch)
+    preprocess = program.preprocess(workload.images * batch, layouts * batch, workload.videos * batch)
     encode = program.encode(model, layouts, batch=batch, options=options)
     cross = program.cross_tokens(layouts, options)
     chunks = program.prefill_chunks(
@@ -287,5 +287,7 @@ def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: 
     if not memory.fits:
         needs, has = format_bytes(memory.total_bytes), format_bytes(memory.capacity_bytes)
         pricer.warn(f"does not fit: needs {needs} of the device's {has}, {format_bytes(memory.missing_bytes)} too much")
-    if workload.cached_prefix_tokens and workload.images:
+    if workload.videos:
+        pricer.warn("videos: decoding and sampling frames is not in preprocess; a video costs the host as an image")
+    if workload.cached_prefix_tokens and (workload.images or workload.videos):
         pricer.warn("images are encoded in full: an encoder cache is not modelled")

@@ -34,7 +34,11 @@ def prediction_table(prediction: Prediction) -> Table:
         bound = prediction.bound.get(name, "host" if name == "preprocess" else "")
         rows.append((name, *(format_seconds(x) for x in (quantity.value, quantity.low, quantity.high)), bound))
     request = prediction.workload
-    images = f"{len(request.images)} image(s) {', '.join(map(str, request.images))}; " if request.images else ""
+    images = "".join(
+        f"{len(sizes)} {what}(s) {', '.join(map(str, sizes))}; "
+        for what, sizes in (("image", request.images), ("video", request.videos))
+        if sizes
+    )
     fits = "fits in" if memory.fits else "does NOT fit in"
     return Table(
         title=f"{prediction.model} on {prediction.hardware}, {prediction.engine}, {prediction.dtype}",

@@ -84,7 +84,7 @@ def test_predict_prints_the_documented_json(run: Run) -> None:
     for quantity in result["latency"].values():
         assert set(quantity) == {"value", "low", "high"}
         assert quantity["low"] <= quantity["value"] <= quantity["high"]
-    assert set(result["memory"]) == MEMORY
+    assert set(result["memory"]) >= MEMORY
     assert set(result["bound"]) == {"encode", "prefill", "decode"}
     assert set(result["bound"].values()) <= {"compute", "memory", "host"}
     assert err == "".join(f"warning: {warning}\n" for warning in result["warnings"])
