@@ -20,11 +20,11 @@ from costmodel.program import Options, Stage
 from costmodel.quantity import Quantity
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageLayout
-from costmodel.specs.model import ModelSpec
+from costmodel.specs.model import ModelSpec, MoeSpec
 from costmodel.specs.workload import Workload
 from costmodel.units import format_bytes
 
-__all__ = ["Forecast", "Latency", "Prediction", "estimate", "predict"]
+__all__ = ["Forecast", "Latency", "Prediction", "check_options", "estimate", "predict"]
 
 # Context lengths at which a decode step is priced; exact for laws that are polynomials of degree 11 in the context.
 _DECODE_NODES = 6
@@ -212,7 +212,7 @@ def estimate(
     options = program.as_stored(options, model)
     for name in (dtype, options.linear_dtype):
         hardware.datasheet.flops_per_s(dtype_of(name).compute)
-    _check_options(model, options)
+    check_options(model, options)
     # Slices were measured on one device, with weights that are not quantised.
     plain = num_devices == 1 and scheme == "none"
     slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if plain else None
@@ -238,15 +238,27 @@ def estimate(
     return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, programs, memory, demand)
 
 
-def _check_options(model: ModelSpec, options: Options) -> None:
+def check_options(model: ModelSpec, options: Options) -> None:
+    """Refuse devices that can't share the model out evenly, and sizes that are none."""
     num_devices = options.num_devices
     for name, got in (("num_devices", num_devices), ("chunk_tokens", options.chunk_tokens)):
         if got is not None and got < 1:
             raise WorkloadError(f"{name} is {got}, expected 1 or more")
+    if options.expert_parallel:
+        _check_experts(model, num_devices)
     for group in model.decoder.layers:
         heads = group.attention.query_heads
         if heads % num_devices:
             raise WorkloadError(f"num_devices is {num_devices}, expected a divisor of the model's {heads} heads")
+
+
+def _check_experts(model: ModelSpec, num_devices: int) -> None:
+    counts = [mlp.num_experts for group in model.decoder.layers for mlp in group.mlps if isinstance(mlp, MoeSpec)]
+    if num_devices == 1 or not counts or any(count % num_devices for count in counts):
+        has = f"{counts[0]} experts" if counts else "no experts"
+        raise WorkloadError(
+            f"expert_parallel on {num_devices} device(s), expected a divisor above 1; the model has {has}"
+        )
 
 
 def _stages(

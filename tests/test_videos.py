@@ -46,7 +46,7 @@ def test_families_that_take_videos() -> None:
 
 @pytest.mark.parametrize("name", [name for name in ONE_OF_EACH if name not in READERS])
 def test_a_video_is_never_ignored(name: str) -> None:
-    with pytest.raises(WorkloadError, match="reads (images|text) only"):
+    with pytest.raises(WorkloadError, match=r"reads (images|text) only"):
         program.image_layouts(load_model(name), (), [CLIP])
 
 
