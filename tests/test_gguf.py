@@ -135,7 +135,12 @@ ARCHITECTURES = {
     "phi3": "phi3",
     "qwen2": "qwen2",
     "qwen3": "qwen3",
+    "qwen3_moe": "qwen3moe",
 }
+
+
+# No file has layers with experts beside layers without.
+ALL_EXPERTS = {"qwen3_moe": {"mlp_only_layers": []}}
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +148,7 @@ def written(torch: Any, hf_class: Any, tmp_path_factory: pytest.TempPathFactory)
     """File of a small model, with its matrices in one type, and the model."""
 
     def write(name: str, kind: str = "Q8_0") -> tuple[Path, Any]:
-        config = copy.deepcopy(TINY[name].config)
+        config = copy.deepcopy(TINY[name].config) | ALL_EXPERTS.get(name, {})
         cls = hf_class(config["model_type"])
         model = cls(cls.config_class(**config))
         path = tmp_path_factory.mktemp("written") / f"{name}.gguf"
@@ -151,6 +156,21 @@ def written(torch: Any, hf_class: Any, tmp_path_factory: pytest.TempPathFactory)
         return path, model
 
     return write
+
+
+def _separate(state: dict[str, Any]) -> dict[str, Any]:
+    """Experts as llama.cpp has them: gate and up apart, each with all experts of a layer."""
+    tensors = {}
+    for key, tensor in state.items():
+        block = f"blk.{key.split('.')[2]}" if ".layers." in key else ""
+        if key.endswith("experts.gate_up_proj"):
+            gate, up = tensor.chunk(2, dim=1)
+            tensors |= {f"{block}.ffn_gate_exps.weight": gate, f"{block}.ffn_up_exps.weight": up}
+        elif key.endswith("experts.down_proj"):
+            tensors[f"{block}.ffn_down_exps.weight"] = tensor
+        else:
+            tensors[key] = tensor
+    return tensors
 
 
 def _write(path: Path, model: Any, config: dict[str, Any], architecture: str, kind: str) -> None:
@@ -169,15 +189,19 @@ def _write(path: Path, model: Any, config: dict[str, Any], architecture: str, ki
         writer.add_sliding_window(config["sliding_window"])
     archs = {value: key for key, value in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(archs[architecture], config["num_hidden_layers"])
+    if "num_experts" in config:
+        writer.add_expert_count(config["num_experts"])
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
     seen: set[int] = set()
-    for key, tensor in model.state_dict().items():
+    for key, tensor in _separate(model.state_dict()).items():
         if tensor.data_ptr() in seen:
             continue
         seen.add(tensor.data_ptr())
-        target = names.get_name(key, try_suffixes=(".weight", ".bias"))
-        assert target is not None, key
-        array = tensor.float().numpy()
-        matrix = array.ndim == 2 and array.shape[-1] % 32 == 0
+        target = names.get_name(key, try_suffixes=(".weight", ".bias")) or key
+        assert target.startswith(("blk.", "token_embd.", "output")), key
+        array = tensor.float().contiguous().numpy()
+        matrix = array.ndim >= 2 and array.shape[-1] % 32 == 0
         wanted = gguf.GGMLQuantizationType[kind if matrix else "F32"]
         writer.add_tensor(target, gguf.quantize(array, wanted), raw_dtype=wanted)
     writer.write_header_to_file()
@@ -194,7 +218,7 @@ def test_written_models_are_read_as_their_configs_are(name: str, written: Any) -
     assert spec.parameters == sum(p.numel() for p in model.parameters())
     from costmodel.families import read_config
 
-    config = {**TINY[name].config, "model_type": spec.family}
+    config = {**TINY[name].config, **ALL_EXPERTS.get(name, {}), "model_type": spec.family}
     assert spec.decoder == read_config(config, name="x").decoder
     assert spec.quantization == "gguf-q8_0"
 

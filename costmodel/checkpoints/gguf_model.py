@@ -14,10 +14,10 @@ from costmodel.families.reader import ConfigReader
 from costmodel.ops import DTYPES
 from costmodel.specs.model import ModelSpec
 
-__all__ = ["load_gguf"]
+__all__ = ["DECODERS", "load_gguf"]
 
 # general.architecture → the decoder that reads it. Mistral models are written as llama.
-_DECODERS = {
+DECODERS = {
     "gemma": "gemma",
     "gemma2": "gemma2",
     "gemma3": "gemma3_text",
@@ -53,10 +53,10 @@ def load_gguf(path: Path) -> ModelSpec:
     header = read_gguf(path)
     reader = ConfigReader(header.metadata)
     architecture = reader.text("general.architecture")
-    if architecture not in _DECODERS:
-        known = ", ".join(sorted(_DECODERS))
+    if architecture not in DECODERS:
+        known = ", ".join(sorted(DECODERS))
         raise UnsupportedArchitectureError("general.architecture", repr(architecture)[:60], f"one of {known}")
-    kind = _DECODERS[architecture]
+    kind = DECODERS[architecture]
     decoder = read_decoder(ConfigReader(_config(header, reader, architecture)), kind=kind)
     stored = stored_weights(tensor.stored for tensor in header.tensors.values())
     held = sum(tensor.stored.elements for name, tensor in header.tensors.items() if not name.startswith("rope_"))
