@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo test clean
+.PHONY: bench demo test clean
 .PRECIOUS: $(VENV)/%
 
 $(VENV)/%: pyproject.toml constraints.txt
@@ -20,6 +20,13 @@ test: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# Speed against the stored baseline, memory, the command as a process. Peers and the scaling plot: docs/benchmarks.md.
+bench: $(VENV)/dev
+	mkdir -p build
+	$(BIN)/pytest benchmarks --benchmark-timer=time.process_time --benchmark-json=build/bench.json
+	$(BIN)/python benchmarks/compare.py build/bench.json
+	$(BIN)/python benchmarks/process.py
 
 clean:
 	rm -rf build dist $(VENV)

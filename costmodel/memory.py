@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from costmodel.ops import dtype_of
+import numpy as np
+
+from costmodel.ops import Num, dtype_of
 from costmodel.program import QUANTIZATIONS, Options, runs_as_stored
 from costmodel.specs.base import Frozen
 from costmodel.specs.model import DecoderSpec, ModelSpec
 from costmodel.units import GIB
 
-__all__ = ["Memory", "WouldFit", "memory_of", "weight_bytes", "workspace_bytes"]
-
+__all__ = ["Memory", "WouldFit", "memory_of", "memory_parts", "weight_bytes", "workspace_bytes"]
 
 _MOST_NAMED = 4
 
@@ -121,34 +122,23 @@ def memory_of(
 
     Parameters
     ----------
-    context_tokens
-        Tokens per request when the answer ends.
-    largest_pass_tokens
-        Tokens per request in the largest forward pass of the decoder.
-    patches
-        Patches of all images of one request.
-    cross_tokens
-        Vision states per request that cross-attention reads.
+    model, context_tokens, largest_pass_tokens, patches, batch, options, cross_tokens
+        As for :func:`memory_parts`.
+    capacity_bytes
+        Memory of the device.
     workspace_bytes
         Taken by the process itself, see :func:`workspace_bytes`.
     """
-    weights = weight_bytes(model, options)
-    kv_cache = batch * sum(
-        group.count
-        * group.attention.cache_bytes(
-            context_tokens,
-            cross_tokens=cross_tokens,
-            element_bytes=dtype_of(options.kv_dtype).activation_bytes,
-            devices=options.num_devices,
-        )
-        for group in model.decoder.layers
+    parts = memory_parts(
+        model,
+        context_tokens=context_tokens,
+        largest_pass_tokens=largest_pass_tokens,
+        patches=patches,
+        batch=batch,
+        options=options,
+        cross_tokens=cross_tokens,
     )
-    widest = max(
-        batch * largest_pass_tokens * _decoder_width(model.decoder, options.num_devices),
-        batch * patches * _vision_width(model),
-    )
-    logits = batch * model.decoder.vocab_size * 4
-    activations = widest * dtype_of(options.dtype).activation_bytes + logits
+    weights, kv_cache, activations = map(float, parts)
     total = weights + kv_cache + activations + workspace_bytes
     return Memory(
         weights_bytes=weights,
@@ -160,6 +150,47 @@ def memory_of(
         workspace_bytes=workspace_bytes,
         missing_bytes=max(total - capacity_bytes, 0.0),
     )
+
+
+def memory_parts(
+    model: ModelSpec,
+    *,
+    context_tokens: Num,
+    largest_pass_tokens: Num,
+    patches: Num,
+    batch: Num,
+    options: Options,
+    cross_tokens: Num = 0,
+) -> tuple[float, Num, Num]:
+    """Bytes of the weights, of the KV cache at the end of the answer, and of the activations of the widest layer.
+
+    Parameters
+    ----------
+    context_tokens
+        Tokens per request when the answer ends.
+    largest_pass_tokens
+        Tokens per request in the largest forward pass of the decoder.
+    patches
+        Patches of all images of one request.
+    cross_tokens
+        Vision states per request that cross-attention reads.
+    """
+    kv_cache = batch * sum(
+        group.count
+        * group.attention.cache_bytes(
+            context_tokens,
+            cross_tokens=cross_tokens,
+            element_bytes=dtype_of(options.kv_dtype).activation_bytes,
+            devices=options.num_devices,
+        )
+        for group in model.decoder.layers
+    )
+    widest = np.maximum(
+        1.0 * batch * largest_pass_tokens * _decoder_width(model.decoder, options.num_devices),
+        1.0 * batch * patches * _vision_width(model),
+    )
+    logits = batch * model.decoder.vocab_size * 4
+    return weight_bytes(model, options), kv_cache, widest * dtype_of(options.dtype).activation_bytes + logits
 
 
 def _decoder_width(decoder: DecoderSpec, devices: int) -> float:

@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rich.console import Console
-from rich.table import Table as RichTable
-
 __all__ = ["Format", "Table", "emit", "note"]
 
 _PLAIN_WIDTH = 160
@@ -77,6 +74,9 @@ def _markdown(table: Table) -> str:
 
 
 def _terminal(table: Table) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else _PLAIN_WIDTH, highlight=False)
     if table.title:

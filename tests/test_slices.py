@@ -173,7 +173,6 @@ def test_replays_leave_the_cache_as_it_was(
 
 def test_window_blocks_are_called_with_windows(spec: Any, items: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
-    from transformers.models.qwen2_vl import modeling_qwen2_vl
 
     def sequences(_: Any, hidden: Any, *__: Any, cu_seqlens: Any, **___: Any) -> list[int]:
         lengths = cu_seqlens.diff().tolist()

@@ -6,18 +6,19 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from costmodel.checkpoints.gguf_model import load_gguf
-from costmodel.checkpoints.safetensors import folder_tensors
-from costmodel.checkpoints.tensors import stored_weights
 from costmodel.errors import ConfigError, InputError, UnknownKeyError
 from costmodel.families import read_config
 from costmodel.files import existing_file, is_folder, read_bytes
 from costmodel.specs.base import first_problem
 from costmodel.specs.model import ModelSpec
+
+if TYPE_CHECKING:
+    # Readers of files are imported where a file is given: most models are presets.
+    from costmodel.checkpoints.tensors import StoredTensor
 
 __all__ = ["load_model", "preset_names"]
 
@@ -57,7 +58,11 @@ def load_model(source: str | Path) -> ModelSpec:
     if path is None:
         return _without_file(text)
     if path.suffix == ".gguf":
+        from costmodel.checkpoints.gguf_model import load_gguf
+
         return load_gguf(path)
+    from costmodel.checkpoints.safetensors import folder_tensors
+
     content = _read_json(path)
     if "family" in content and "decoder" in content:
         return _read_spec(path)
@@ -68,8 +73,7 @@ def load_model(source: str | Path) -> ModelSpec:
         image_settings=None if settings is None else _read_json(settings),
         source=path.name,
     )
-    tensors = folder_tensors(path.parent) if path.name == _CONFIG else None
-    return spec if tensors is None else spec.model_copy(update={"stored": stored_weights(tensors)})
+    return _with_weights(spec, folder_tensors(path.parent)) if path.name == _CONFIG else spec
 
 
 def _without_file(text: str) -> ModelSpec:
@@ -86,7 +90,14 @@ def _without_file(text: str) -> ModelSpec:
     spec = read_config(
         _parse_json(files.config, _CONFIG), name=name.id, image_settings=settings, source=f"{files.endpoint}/{name.id}"
     )
-    return spec if files.tensors is None else spec.model_copy(update={"stored": stored_weights(files.tensors)})
+    return _with_weights(spec, files.tensors)
+
+
+def _with_weights(spec: ModelSpec, tensors: list[StoredTensor] | None) -> ModelSpec:
+    """The model with what its files say of its tensors, where there are files."""
+    from costmodel.checkpoints.tensors import stored_weights
+
+    return spec if tensors is None else spec.model_copy(update={"stored": stored_weights(tensors)})
 
 
 def _read_spec(path: Path) -> ModelSpec:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from costmodel.errors import WorkloadError
+from costmodel.ops import Num
 from costmodel.program.stages import Component, Options, Stage
 from costmodel.specs.images import ImageLayout, ImageSize, VideoSize
 from costmodel.specs.model import ModelSpec
 from costmodel.units import MEGA
 
-__all__ = ["cross_tokens", "image_layouts", "preprocess"]
+__all__ = ["cross_tokens", "host_work", "image_layouts", "preprocess"]
 
 
 def image_layouts(
@@ -39,14 +40,23 @@ def cross_tokens(layouts: Iterable[ImageLayout], options: Options) -> int:
     return sum(layout.cross_attention_tokens + padding * layout.cross_attention_padding for layout in layouts)
 
 
-def preprocess(images: Iterable[ImageSize], layouts: Iterable[ImageLayout], videos: Iterable[VideoSize] = ()) -> Stage:
-    """Host work before the device starts; it has no operators, only sizes. A video is one image of all its frames."""
+def preprocess(
+    images: Iterable[ImageSize], layouts: Iterable[ImageLayout], videos: Iterable[VideoSize] = (), *, batch: Num = 1
+) -> Stage:
+    """Host work before the device starts, all requests of the batch; it has no operators, only sizes.
+
+    A video is one image of all its frames.
+    """
     pixels = [image.pixels for image in images] + [video.pixels for video in videos]
-    resized = tuple(layouts)
-    features = {
+    return host_work(len(pixels), sum(pixels), sum(layout.resized_pixels for layout in layouts), batch=batch)
+
+
+def host_work(images: Num, pixels: Num, resized_pixels: Num, *, batch: Num = 1) -> Stage:
+    """Host work on so many images and pixels a request."""
+    features: dict[str, Num] = {
         "requests": 1.0,
-        "images": float(len(pixels)),
-        "megapixels": sum(pixels) / MEGA,
-        "resized_megapixels": sum(layout.resized_pixels for layout in resized) / MEGA,
+        "images": 1.0 * images * batch,
+        "megapixels": pixels * batch / MEGA,
+        "resized_megapixels": resized_pixels * batch / MEGA,
     }
     return Stage("preprocess", (Component("preprocess", 1, (), features),))
