@@ -124,7 +124,7 @@ def break_even(
     small_output_tokens: int | None = None,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
-    quantization: str = "none",
+    quantization: str | None = None,
     num_devices: int = 1,
     interval: float = 0.9,
 ) -> BreakEven:
@@ -165,7 +165,7 @@ def break_even(
         hardware=hardware.key,
         engine=engine.key,
         dtype=dtype,
-        quantization=quantization,
+        quantization=_named(quantization, small, large),
         num_devices=num_devices,
         batch=request.batch,
         interval=interval,
@@ -192,6 +192,11 @@ def _side(
     how: Mapping[str, Any],
 ) -> _Side:
     return _Side(role, estimate(model, *device, workload, **how))
+
+
+def _named(quantization: str | None, small: ModelSpec, large: ModelSpec) -> str:
+    """Scheme of both models, for the reader; each checkpoint's own where none was given."""
+    return quantization or "/".join(dict.fromkeys((small.quantization, large.quantization)))
 
 
 def _with_output(request: Workload, output_tokens: int | None) -> Workload:

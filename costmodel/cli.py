@@ -35,16 +35,19 @@ _INTERRUPTED = 130
 
 _BUILT_IN = ("predict", "load", "breakeven", "models", "hardware", "engines", "report")
 
-Model = Annotated[str, typer.Option(help="Preset name, folder, config.json or spec file.")]
+Model = Annotated[str, typer.Option(help="Preset name, hub id, folder, config.json, .gguf or spec file.")]
 Hardware = Annotated[str, typer.Option(help="Key of a device, or path of its profile.")]
 Engine = Annotated[str, typer.Option(help="Key of an engine, or path of its profile.")]
 Images = Annotated[list[str] | None, typer.Option("--image", help="WIDTHxHEIGHT in pixels; repeatable.")]
+Videos = Annotated[list[str] | None, typer.Option("--video", help="WIDTHxHEIGHTxFRAMES sampled; repeatable.")]
 PromptTokens = Annotated[int, typer.Option(help="Text tokens of the prompt.")]
 OutputTokens = Annotated[int, typer.Option(help="Tokens generated.")]
 Batch = Annotated[int, typer.Option(help="Equal requests served together.")]
 DType = Annotated[str, typer.Option(help="Number format: bf16, fp16, fp32, fp8, …")]
-Quantization = Annotated[str, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …")]
-Devices = Annotated[int, typer.Option(help="Devices that share each layer.")]
+Quantization = Annotated[
+    str | None, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …; else the checkpoint's own.")
+]
+Devices = Annotated[int, typer.Option("--tp", help="Devices that share each layer.")]
 Interval = Annotated[float, typer.Option(help="Probability that the intervals hold.")]
 Output = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 
@@ -57,11 +60,13 @@ def predict(
     prompt_tokens: PromptTokens,
     output_tokens: OutputTokens,
     image: Images = None,
+    video: Videos = None,
     batch: Batch = 1,
     dtype: DType = "bf16",
     kv_dtype: Annotated[str | None, typer.Option(help="Number format of the KV cache.")] = None,
-    quantization: Quantization = "none",
+    quantization: Quantization = None,
     tp: Devices = 1,
+    ep: Annotated[bool, typer.Option("--ep", help="Those devices share experts out whole.")] = False,
     prefill_chunk: Annotated[int | None, typer.Option(help="Most tokens of a request in one prefill pass.")] = None,
     cached_prefix: Annotated[int, typer.Option(help="Leading tokens already in the KV cache.")] = 0,
     interval: Interval = 0.9,
@@ -74,11 +79,12 @@ def predict(
     """
     from costmodel import Workload, load_engine, load_hardware, load_model
     from costmodel import predict as predict_latency
-    from costmodel.specs.images import ImageSize
+    from costmodel.specs.images import ImageSize, VideoSize
     from costmodel.tables import prediction_table
 
     workload = Workload(
         images=tuple(ImageSize.parse(text) for text in image or ()),
+        videos=tuple(VideoSize.parse(text) for text in video or ()),
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         batch=batch,
@@ -94,6 +100,7 @@ def predict(
         quantization=quantization,
         num_devices=tp,
         chunk_tokens=prefill_chunk,
+        expert_parallel=ep,
         interval=interval,
     )
     emit([prediction_table(prediction)], prediction.model_dump_json(indent=1), output)
@@ -117,7 +124,7 @@ def breakeven(
     ] = None,
     batch: Batch = 1,
     dtype: DType = "bf16",
-    quantization: Quantization = "none",
+    quantization: Quantization = None,
     tp: Devices = 1,
     interval: Interval = 0.9,
     plot: Annotated[Path | None, typer.Option(help="Write the figures to this HTML file.")] = None,
@@ -165,7 +172,12 @@ def models(
     action: Annotated[str, typer.Argument(help="list, or show.")] = "list",
     key: Annotated[str | None, typer.Argument(help="Which one to show.")] = None,
     image: Images = None,
+    video: Videos = None,
     prompt_tokens: Annotated[int, typer.Option(help="Text tokens of the request whose work show tells.")] = 1000,
+    batch: Batch = 1,
+    dtype: DType = "bf16",
+    quantization: Quantization = None,
+    tp: Devices = 1,
     output: Output = Format.TABLE,
 ) -> None:
     """List the models that have a preset, or show the parts of one and the work of a request.
@@ -174,16 +186,27 @@ def models(
     """
     from costmodel import Workload, load_model
     from costmodel.families.sources import preset_names
-    from costmodel.parts import parts_table, work_table
-    from costmodel.specs.images import ImageSize
+    from costmodel.parts import parts_table, stored_table, work_table
+    from costmodel.predict import check_options
+    from costmodel.program import Options
+    from costmodel.specs.images import ImageSize, VideoSize
     from costmodel.tables import model_table
 
     chosen = [load_model(name) for name in _chosen(action, key, preset_names())]
     tables = [model_table(chosen)]
     if action == "show" and output is not Format.CSV:
-        sizes = tuple(ImageSize.parse(text) for text in image or ())
-        workload = Workload(images=sizes, prompt_tokens=prompt_tokens, output_tokens=1)
-        tables += [parts_table(chosen[0]), work_table(chosen[0], workload)]
+        model = chosen[0]
+        workload = Workload(
+            images=tuple(ImageSize.parse(text) for text in image or ()),
+            videos=tuple(VideoSize.parse(text) for text in video or ()),
+            prompt_tokens=prompt_tokens,
+            output_tokens=1,
+            batch=batch,
+        )
+        options = Options(dtype, dtype, True, quantization or model.quantization, tp)
+        check_options(model, options)
+        stored = [stored_table(model)] if model.stored else []
+        tables += [parts_table(model), *stored, work_table(model, workload, options)]
     emit(tables, _json(chosen), output)
 
 
@@ -323,3 +346,7 @@ def main() -> None:
     if status == _INTERRUPTED:
         note("interrupted; what was measured is kept")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,10 @@ def load(
     pass_tokens: Annotated[int | None, typer.Option(help="Tokens in one mixed pass at most (the engine's).")] = None,
     dtype: Annotated[str, typer.Option(help="Number format: bf16, fp16, fp32, fp8, …")] = "bf16",
     kv_dtype: Annotated[str | None, typer.Option(help="Number format of the KV cache.")] = None,
-    quantization: Annotated[str, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …")] = "none",
+    quantization: Annotated[
+        str | None,
+        typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …; else the checkpoint's own."),
+    ] = None,
     tp: Annotated[int, typer.Option(help="Devices that share each layer.")] = 1,
     cached_prefix: Annotated[int, typer.Option(help="Leading tokens already in the KV cache.")] = 0,
     interval: Annotated[float, typer.Option(help="Probability that the intervals hold.")] = 0.9,

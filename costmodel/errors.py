@@ -7,6 +7,7 @@
     │   ├── UnknownKeyError      a name that is not in a catalogue (lists the nearest)
     │   ├── ConfigError          a field of a model config (names its path)
     │   │   └── UnsupportedArchitectureError
+    │   ├── CheckpointError      a file of weights (its header), or a hub that can't be asked
     │   ├── ProfileError         a hardware or engine profile
     │   ├── WorkloadError        images, token counts, batch
     │   ├── MeasurementError     a measurement table or case table
@@ -31,6 +32,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "CheckpointError",
     "ConfigError",
     "CostModelError",
     "DeviceError",
@@ -74,16 +76,22 @@ class UnknownKeyError(InputError):
         The name as given.
     known
         Every valid name.
+    why
+        What else was tried, and what to do about it.
     """
 
-    def __init__(self, kind: str, got: str, known: Iterable[str]) -> None:
-        names = sorted(known)
-        lowered = {name.lower(): name for name in names}
-        inside = [name for name in lowered if got and got.lower() in name]
-        close = inside + difflib.get_close_matches(got.lower(), lowered, n=3, cutoff=0.4)
-        nearest = [lowered[name] for name in dict.fromkeys(close)][:3] or names[:3]
-        hint = f"nearest: {', '.join(nearest)}" if nearest else "the catalogue is empty"
-        super().__init__(f"unknown {kind} {got!r}; {hint}")
+    def __init__(self, kind: str, got: str, known: Iterable[str], *, why: str = "") -> None:
+        super().__init__("; ".join(part for part in (f"unknown {kind} {got!r}", why, _nearest(got, known)) if part))
+
+
+def _nearest(got: str, known: Iterable[str]) -> str:
+    """Up to three names that a text may have meant, as the end of a message."""
+    names = sorted(known)
+    lowered = {name.lower(): name for name in names}
+    inside = [name for name in lowered if got and got.lower() in name]
+    close = inside + difflib.get_close_matches(got.lower(), lowered, n=3, cutoff=0.4)
+    found = [lowered[name] for name in dict.fromkeys(close)][:3] or names[:3]
+    return f"nearest: {', '.join(found)}" if found else "the catalogue is empty"
 
 
 class ConfigError(InputError):
@@ -106,6 +114,10 @@ class ConfigError(InputError):
 
 class UnsupportedArchitectureError(ConfigError):
     """A config of an architecture that no family file covers."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint whose headers can't be used: cut off, corrupt, of an unknown format, or out of reach."""
 
 
 class ProfileError(InputError):

@@ -11,7 +11,15 @@ from pathlib import Path
 from costmodel import units
 from costmodel.errors import InputError
 
-__all__ = ["atomic_path", "check_writable", "existing_file", "read_bytes", "read_text", "write_atomic"]
+__all__ = [
+    "atomic_path",
+    "check_writable",
+    "existing_file",
+    "is_folder",
+    "read_bytes",
+    "read_text",
+    "write_atomic",
+]
 
 # More than any table or log that people work with; less than what a wrong path (/dev/zero) would give.
 _MOST_BYTES = 4 * units.GIB
@@ -38,6 +46,14 @@ def existing_file(path: Path, *, inside: str = "") -> Path | None:
         return file if file.is_file() else None
     except OSError:
         return None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; no, where the text can't be a path."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def read_bytes(path: Path) -> bytes:

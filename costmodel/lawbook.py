@@ -12,7 +12,7 @@ from costmodel.laws import law_named
 from costmodel.laws.base import Law, Terms
 from costmodel.laws.fitted import fitted_terms
 from costmodel.laws.interval import Slopes
-from costmodel.ops import Num, Op, op_key
+from costmodel.ops import Num, Op, op_key, plain_name
 from costmodel.priors import prior_laws
 from costmodel.profiles import Datasheet, EngineProfile, HardwareProfile, LawFit
 
@@ -86,7 +86,7 @@ class LawBook:
         return self._found[key]
 
     def _look_up(self, key: str, op: Op) -> FittedLaw:
-        names = (key, f"{op.kind}/{op.dtype}", op.kind)
+        names = (key, f"{op.kind}/{plain_name(op.dtype)}", op.kind)
         known = (
             ("requests", self.engine.device_kernels.get(self.hardware.key, {})),
             ("kernels", self.hardware.laws),

@@ -80,7 +80,7 @@ def predict_load(
     concurrency: Sequence[int],
     dtype: str = "bf16",
     kv_dtype: str | None = None,
-    quantization: str = "none",
+    quantization: str | None = None,
     num_devices: int = 1,
     slots: int | None = None,
     pass_tokens: int | None = None,
@@ -125,7 +125,7 @@ def predict_load(
         num_devices=num_devices,
         chunk_tokens=server.chunk_tokens if server.policy == "mixed" else None,
     )
-    asked = _Asked(model, workload, Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices), alone)
+    asked = _Asked(model, workload, replace(alone.options, chunk_tokens=None), alone)
     held = _held(alone.memory)
     server = replace(server, slots=max(min(server.slots, held), 1))
     points = tuple(_point(asked, server, clients, held, interval) for clients in concurrency)
@@ -134,7 +134,7 @@ def predict_load(
         hardware=hardware.key,
         engine=engine.key,
         dtype=dtype,
-        quantization=quantization,
+        quantization=alone.options.quantization,
         num_devices=num_devices,
         interval=interval,
         workload=workload,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from costmodel import program
-from costmodel.program import Options
+from costmodel.memory import memory_of
+from costmodel.ops import Gemm, GenerationAttention, MoeExperts, dtype_of
+from costmodel.program import Options, Stage
 from costmodel.render import Table
 from costmodel.specs.model import AnyMlp, AttentionSpec, LayerGroup, ModelSpec, MoeSpec, VisionSpec
 from costmodel.specs.workload import Workload
-from costmodel.units import GIGA, MEGA
+from costmodel.units import GIGA, MEGA, format_bytes
 
-__all__ = ["parts", "parts_table", "work_table"]
+__all__ = ["parts", "parts_table", "stored_table", "work_table"]
 
 
 def parts(model: ModelSpec) -> Iterator[tuple[str, str, int]]:
@@ -78,10 +80,22 @@ def parts_table(model: ModelSpec) -> Table:
     return Table(model.name, ("part", "", "params, 10⁶", "share"), rows, (model.source,))
 
 
-def work_table(model: ModelSpec, workload: Workload) -> Table:
-    """FLOPs, bytes and kernels of each stage, in 16 bits with fused kernels."""
-    options = Options("bf16", "bf16", fused=True)
-    layouts = program.image_layouts(model, workload.images)
+def stored_table(model: ModelSpec) -> Table:
+    """True bytes of the checkpoint's tensors, by part; no rows where its files were not at hand."""
+    parts = model.stored.parts() if model.stored else {}
+    wide = dtype_of("bf16").weight_bytes
+    rows = tuple(
+        (name, str(part.tensors), part.format, f"{part.held_bytes(wide) / MEGA:.3f}")
+        for name, part in parts.items()
+        if part.tensors
+    )
+    return Table("", ("stored part", "tensors", "most in", "MB"), rows, (f"quantisation: {model.quantization}",))
+
+
+def work_table(model: ModelSpec, workload: Workload, options: Options | None = None) -> Table:
+    """FLOPs, bytes and kernels of each stage on one device; in 16 bits with fused kernels where not said otherwise."""
+    options = program.as_stored(options or Options("bf16", "bf16", fused=True), model)
+    layouts = program.image_layouts(model, workload.images, workload.videos)
     cross, batch = program.cross_tokens(layouts, options), workload.batch
     prompt = workload.prompt_tokens + sum(layout.visual_tokens + layout.extra_text_tokens for layout in layouts)
     stages = (
@@ -92,10 +106,38 @@ def work_table(model: ModelSpec, workload: Workload) -> Table:
         program.decode_step(model, context_tokens=prompt + 1.0, batch=batch, options=options, cross_tokens=cross),
     )
     names = ("encode", "prefill", "one decode step")
-    rows = tuple(
-        (name, f"{stage.flops() / GIGA:.4g}", f"{stage.bytes() / GIGA:.4g}", str(stage.launches()))
-        for name, stage in zip(names, stages, strict=True)
-    )
+    rows = tuple(_work_row(name, stage) for name, stage in zip(names, stages, strict=True))
     visual = sum(layout.visual_tokens for layout in layouts)
-    footer = (f"{prompt} prompt tokens, {visual} of them visual; batch {batch}; bf16, fused kernels",)
-    return Table("", ("stage", "GFLOP", "GB", "kernels"), rows, footer)
+    patches = sum(layout.patches for layout in layouts)
+    columns = ("stage", "GFLOP", "GB", "of weights", "of KV cache", "FLOP a byte", "kernels")
+    scheme = "" if options.quantization == "none" else f", {options.quantization}"
+    footer = (
+        f"{prompt} prompt tokens, {visual} of them visual ({patches} patches); batch {batch}; {options.dtype}{scheme}, "
+        f"fused kernels; each of {options.num_devices} device(s)",
+        _held(model, prompt, cross, batch, options),
+    )
+    return Table("", columns, rows, footer)
+
+
+def _work_row(name: str, stage: Stage) -> tuple[str, ...]:
+    flops, moved = float(stage.flops()), float(stage.bytes())
+    ops = [(op, component.count) for component in stage.components for op in component.ops]
+    weights = sum(count * float(op.weight_bytes) for op, count in ops if isinstance(op, Gemm | MoeExperts))
+    cached = sum(count * float(op.kv_bytes) for op, count in ops if isinstance(op, GenerationAttention))
+    figures = (flops / GIGA, moved / GIGA, weights / GIGA, cached / GIGA, flops / moved if moved else 0.0)
+    return (name, *(f"{figure:.4g}" for figure in figures), str(stage.launches()))
+
+
+def _held(model: ModelSpec, prompt: int, cross: int, batch: int, options: Options) -> str:
+    """Bytes held at the end of the prompt, on each device."""
+    memory = memory_of(
+        model,
+        context_tokens=prompt,
+        largest_pass_tokens=prompt,
+        patches=0,
+        cross_tokens=cross,
+        batch=batch,
+        options=options,
+        capacity_bytes=1.0,
+    )
+    return f"held: weights {format_bytes(memory.weights_bytes)}, KV cache {format_bytes(memory.kv_cache_bytes)}"

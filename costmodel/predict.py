@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,18 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodel import program
+from costmodel.capacity import Demand, with_limits
 from costmodel.errors import WorkloadError
 from costmodel.estimate import Estimate, total
-from costmodel.memory import Memory, memory_of
+from costmodel.memory import Memory
 from costmodel.ops import Num, dtype_of
 from costmodel.pricing import Bound, Priced, Pricer
-from costmodel.profiles import EngineProfile, HardwareProfile
+from costmodel.profiles import EngineProfile, HardwareProfile, datasheets
 from costmodel.program import Options, Stage
 from costmodel.quantity import Quantity
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageLayout
-from costmodel.specs.model import ModelSpec
+from costmodel.specs.model import ModelSpec, MoeSpec
 from costmodel.specs.workload import Workload
+from costmodel.units import format_bytes
 
 __all__ = [
     "DECODE_NODES",
@@ -29,6 +30,7 @@ __all__ = [
     "Forecast",
     "Latency",
     "Prediction",
+    "check_options",
     "estimate",
     "legendre",
     "predict",
@@ -94,6 +96,7 @@ class Forecast:
     stages: dict[str, Estimate]
     passes: dict[str, tuple[Priced, ...]]
     memory: Memory
+    demand: Demand
 
     def with_output(self, output_tokens: Num, *, errors: bool = True) -> Estimate:
         """Whole request with other output lengths, a number or an array of them: only the decode is priced again."""
@@ -152,9 +155,10 @@ def predict(
     *,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
-    quantization: str = "none",
+    quantization: str | None = None,
     num_devices: int = 1,
     chunk_tokens: int | None = None,
+    expert_parallel: bool = False,
     interval: float | None = 0.9,
 ) -> Prediction:
     """Predict the latency of a request.
@@ -166,11 +170,14 @@ def predict(
     kv_dtype
         Number format of the KV cache; as ``dtype`` where not given.
     quantization
-        Scheme of the decoder layers' weights, see :data:`costmodel.program.QUANTIZATIONS`.
+        Scheme of the decoder layers' weights, see :data:`costmodel.program.QUANTIZATIONS`; as the checkpoint has it
+        where not given.
     num_devices
         Devices that share each layer (tensor parallelism).
     chunk_tokens
         Most tokens of a request in one pass of the prefill; as the engine does it where not given.
+    expert_parallel
+        Whether the devices share experts out whole instead of cutting each of them.
     interval
         Probability that the intervals should hold. ``None``: values alone, in a third of the time.
 
@@ -194,21 +201,27 @@ def predict(
         quantization=quantization,
         num_devices=num_devices,
         chunk_tokens=chunk_tokens,
+        expert_parallel=expert_parallel,
         errors=interval is not None,
     )
+    memory = forecast.memory
+    if interval is not None:
+        memory = with_limits(forecast.demand, hardware.datasheet, datasheets)
+    if memory.would_fit is not None:
+        forecast.pricer.warn(f"would fit: {memory.would_fit}")
     return Prediction(
         model=model.name,
         hardware=hardware.key,
         engine=engine.key,
         dtype=dtype,
-        quantization=quantization,
+        quantization=quantization or model.quantization,
         num_devices=num_devices,
         interval=interval,
         workload=workload,
         visual_tokens=tuple(layout.visual_tokens for layout in forecast.layouts),
         prompt_tokens_total=forecast.prompt_tokens,
         latency=forecast.latency(interval),
-        memory=forecast.memory,
+        memory=memory,
         bound=forecast.bound,
         sources=forecast.pricer.sources,
         warnings=tuple(forecast.pricer.warnings),
@@ -223,9 +236,10 @@ def estimate(
     *,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
-    quantization: str = "none",
+    quantization: str | None = None,
     num_devices: int = 1,
     chunk_tokens: int | None = None,
+    expert_parallel: bool = False,
     errors: bool = True,
 ) -> Forecast:
     """Estimates by stage, and with ``errors`` their sources of error; parameters and errors as :func:`predict`."""
@@ -238,26 +252,27 @@ def estimate(
         quantization=quantization,
         num_devices=num_devices,
         chunk_tokens=chunk_tokens,
+        expert_parallel=expert_parallel,
     )
-    layouts = program.image_layouts(model, workload.images)
+    layouts = program.image_layouts(model, workload.images, workload.videos)
     prompt = workload.prompt_tokens + sum(i.visual_tokens + i.extra_text_tokens for i in layouts)
     if workload.cached_prefix_tokens >= prompt:
         raise WorkloadError(
             f"cached_prefix_tokens is {workload.cached_prefix_tokens}, expected fewer than the prompt's {prompt}"
         )
     stages, passes = _stages(pricer, model, workload, layouts, prompt, options, errors=errors)
-    memory = memory_of(
+    demand = Demand(
         model,
+        options,
         context_tokens=prompt + workload.output_tokens,
         largest_pass_tokens=min(prompt - workload.cached_prefix_tokens, options.chunk_tokens or prompt),
         patches=sum(layout.patches for layout in layouts),
         cross_tokens=program.cross_tokens(layouts, options),
         batch=workload.batch,
-        options=options,
-        capacity_bytes=hardware.datasheet.memory_bytes,
     )
+    memory = demand.memory(hardware.datasheet)
     _check_limits(pricer, model, workload, prompt, memory)
-    return Forecast(pricer, model, workload, options, layouts, prompt, stages, passes, memory)
+    return Forecast(pricer, model, workload, options, layouts, prompt, stages, passes, memory, demand)
 
 
 def set_up(
@@ -267,25 +282,34 @@ def set_up(
     *,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
-    quantization: str = "none",
+    quantization: str | None = None,
     num_devices: int = 1,
     chunk_tokens: int | None = None,
+    expert_parallel: bool = False,
 ) -> tuple[Pricer, Options]:
     """What prices the requests of a model, and how its layers are run; parameters and errors as :func:`predict`."""
     dtype_of(kv_dtype or dtype)
-    options = _options(engine, dtype, kv_dtype or dtype, quantization, num_devices, chunk_tokens)
+    scheme = quantization or model.quantization
+    options = _options(engine, dtype, kv_dtype or dtype, scheme, num_devices, chunk_tokens, expert_parallel)
+    options = program.as_stored(options, model)
     for name in (dtype, options.linear_dtype):
         hardware.datasheet.flops_per_s(dtype_of(name).compute)
-    _check_options(model, options)
+    check_options(model, options)
     # Slices were measured on one device, with weights that are not quantised.
-    plain = num_devices == 1 and quantization == "none"
+    plain = num_devices == 1 and scheme == "none"
     fitting = plain and hardware.slices
     slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if fitting else None
     return Pricer(hardware, engine, slices), options
 
 
 def _options(
-    engine: EngineProfile, dtype: str, kv_dtype: str, quantization: str, num_devices: int, chunk_tokens: int | None
+    engine: EngineProfile,
+    dtype: str,
+    kv_dtype: str,
+    quantization: str,
+    num_devices: int,
+    chunk_tokens: int | None,
+    expert_parallel: bool,
 ) -> Options:
     return Options(
         dtype=dtype,
@@ -294,20 +318,33 @@ def _options(
         quantization=quantization,
         num_devices=num_devices,
         chunk_tokens=engine.chunk_tokens if chunk_tokens is None else chunk_tokens,
+        expert_parallel=expert_parallel,
         quantised_vocabulary="vocabulary" in engine.quantised,
         fused_attention_tokens={str(stage): tokens for stage, tokens in engine.fused_attention_tokens.items()},
     )
 
 
-def _check_options(model: ModelSpec, options: Options) -> None:
+def check_options(model: ModelSpec, options: Options) -> None:
+    """Refuse devices that can't share the model out evenly, and sizes that are none."""
     num_devices = options.num_devices
     for name, got in (("num_devices", num_devices), ("chunk_tokens", options.chunk_tokens)):
         if got is not None and got < 1:
             raise WorkloadError(f"{name} is {got}, expected 1 or more")
+    if options.expert_parallel:
+        _check_experts(model, num_devices)
     for group in model.decoder.layers:
         heads = group.attention.query_heads
         if heads % num_devices:
             raise WorkloadError(f"num_devices is {num_devices}, expected a divisor of the model's {heads} heads")
+
+
+def _check_experts(model: ModelSpec, num_devices: int) -> None:
+    counts = [mlp.num_experts for group in model.decoder.layers for mlp in group.mlps if isinstance(mlp, MoeSpec)]
+    if num_devices == 1 or not counts or any(count % num_devices for count in counts):
+        has = f"{counts[0]} experts" if counts else "no experts"
+        raise WorkloadError(
+            f"expert_parallel on {num_devices} device(s), expected a divisor above 1; the model has {has}"
+        )
 
 
 def _stages(
@@ -329,7 +366,7 @@ def _stages(
     steps = workload.output_tokens - 1
     decode, weights = _decode(model, layouts, prompt, np.float64(steps), batch=batch, options=options)
     copied = sum(layout.resized_pixels for layout in layouts) * batch * PIXEL_BYTES
-    host_work = program.preprocess(workload.images, layouts, batch=batch)
+    host_work = program.preprocess(workload.images, layouts, workload.videos, batch=batch)
     rule = getattr(model.image_rule, "rule", "")
     preprocess = pricer.preprocess(host_work, copied, image_rule=rule, errors=errors)
     first, *middle, last = pricer.stages([encode, *chunks, decode], errors=errors)
@@ -365,10 +402,11 @@ def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: 
     if context > limit:
         pricer.warn(f"context of {context} tokens is beyond the model's {limit}")
     if not memory.fits:
-        missing = memory.total_bytes / memory.capacity_bytes
-        devices = math.ceil(missing)
-        pricer.warn(f"does not fit: needs {missing:.2f} times the device's memory, at least {devices} devices")
+        needs, has = format_bytes(memory.total_bytes), format_bytes(memory.capacity_bytes)
+        pricer.warn(f"does not fit: needs {needs} of the device's {has}, {format_bytes(memory.missing_bytes)} too much")
+    if workload.videos:
+        pricer.warn("videos: decoding and sampling frames is not in preprocess; a video costs the host as an image")
     if workload.cached_prefix_tokens and not pricer.engine.prefix_cache:
         pricer.warn(f"{pricer.engine.key} can't keep a prefix between requests")
-    if workload.cached_prefix_tokens and workload.images:
+    if workload.cached_prefix_tokens and (workload.images or workload.videos):
         pricer.warn("images are encoded in full: an encoder cache is not modelled")

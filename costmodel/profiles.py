@@ -28,6 +28,7 @@ __all__ = [
     "Provenance",
     "Scheduling",
     "SliceProfile",
+    "datasheets",
     "load_engine",
     "load_hardware",
     "profile_keys",
@@ -365,6 +366,12 @@ _P = TypeVar("_P", HardwareProfile, EngineProfile)
 def profile_keys(kind: Literal["gpus", "engines"]) -> tuple[str, ...]:
     """Keys of the profiles shipped."""
     return tuple(sorted(path.stem for path in (_ROOT / kind).glob("*.json")))
+
+
+@cache
+def datasheets() -> Mapping[str, Datasheet]:
+    """Datasheets of all devices shipped, by their keys."""
+    return {key: load_hardware(key).datasheet for key in profile_keys("gpus")}
 
 
 def load_hardware(source: str | Path) -> HardwareProfile:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from costmodel.breakeven import BreakEven
+from costmodel.memory import Memory
 from costmodel.predict import Prediction
 from costmodel.profiles import EngineProfile, HardwareProfile
 from costmodel.quantity import Quantity
@@ -33,7 +34,11 @@ def prediction_table(prediction: Prediction) -> Table:
         bound = prediction.bound.get(name, "host" if name == "preprocess" else "")
         rows.append((name, *(format_seconds(x) for x in (quantity.value, quantity.low, quantity.high)), bound))
     request = prediction.workload
-    images = f"{len(request.images)} image(s) {', '.join(map(str, request.images))}; " if request.images else ""
+    images = "".join(
+        f"{len(sizes)} {what}(s) {', '.join(map(str, sizes))}; "
+        for what, sizes in (("image", request.images), ("video", request.videos))
+        if sizes
+    )
     fits = "fits in" if memory.fits else "does NOT fit in"
     return Table(
         title=f"{prediction.model} on {prediction.hardware}, {prediction.engine}, {prediction.dtype}",
@@ -43,10 +48,21 @@ def prediction_table(prediction: Prediction) -> Table:
             f"{images}{prediction.prompt_tokens_total} prompt tokens, {sum(prediction.visual_tokens)} of them visual; "
             f"{request.output_tokens} output tokens; batch {request.batch}; {_interval_text(prediction.interval)}",
             f"memory: weights {format_bytes(memory.weights_bytes)}, KV cache {format_bytes(memory.kv_cache_bytes)}, "
-            f"activations {format_bytes(memory.activations_bytes)}; {fits} {format_bytes(memory.capacity_bytes)}",
+            f"activations {format_bytes(memory.activations_bytes)}, workspace {format_bytes(memory.workspace_bytes)}; "
+            f"{fits} {format_bytes(memory.capacity_bytes)}",
+            *_limits(memory),
             _sources(prediction),
         ),
     )
+
+
+def _limits(memory: Memory) -> tuple[str, ...]:
+    """One line on what else fits."""
+    if memory.would_fit is not None:
+        return (f"{format_bytes(memory.missing_bytes)} too much; would fit: {memory.would_fit}",)
+    if memory.largest_batch is None:
+        return ()
+    return (f"fits up to batch {memory.largest_batch}, or {memory.largest_context_tokens} tokens of context a request",)
 
 
 def _interval_text(interval: float | None) -> str:

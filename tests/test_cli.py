@@ -84,7 +84,7 @@ def test_predict_prints_the_documented_json(run: Run) -> None:
     for quantity in result["latency"].values():
         assert set(quantity) == {"value", "low", "high"}
         assert quantity["low"] <= quantity["value"] <= quantity["high"]
-    assert set(result["memory"]) == MEMORY
+    assert set(result["memory"]) >= MEMORY
     assert set(result["bound"]) == {"encode", "prefill", "decode"}
     assert set(result["bound"].values()) <= {"compute", "memory", "host"}
     assert err == "".join(f"warning: {warning}\n" for warning in result["warnings"])
@@ -144,7 +144,7 @@ def test_breakeven_prints_the_documented_json(run: Run, tmp_path: Path) -> None:
 
 
 BAD_OPTIONS: list[tuple[dict[str, str | None], str]] = [
-    ({"model": "Qwen/Qwen3-VL-9B"}, r"unknown model 'Qwen/Qwen3-VL-9B'; nearest: .*Qwen/Qwen3"),
+    ({"model": "Qwen/Qwen3-VL-9B"}, r"unknown model 'Qwen/Qwen3-VL-9B'; .*nearest: .*Qwen/Qwen3"),
     ({"hardware": "h100"}, r"unknown hardware 'h100'; nearest: h100-"),
     ({"engine": "vlm"}, r"unknown engine 'vlm'; nearest: vllm, vllm-0\.7\.2"),
     ({"dtype": "bfloat"}, r"unknown .*'bfloat'; nearest: bf16"),

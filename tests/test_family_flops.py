@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tiny_families import TINY, Tiny
+from torch_count import counted
 
 from costmodel import program
 from costmodel.families import read_config
@@ -47,19 +48,6 @@ def real(torch: Any, transformers: Any, hf_class: Any) -> Callable[[str], Any]:
     return build
 
 
-@pytest.fixture(scope="module")
-def counted(torch: Any) -> Callable[[Callable[[], Any]], tuple[int, Any]]:
-    """FLOPs that torch counts while a function runs, and what it returns."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    def run(function: Callable[[], Any]) -> tuple[int, Any]:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            result = function()
-        return counter.get_total_flops(), result
-
-    return run
-
-
 def _expected(stage: program.Stage, spec: ModelSpec, tiny: Tiny, *, step: bool = False) -> float:
     """FLOPs of a stage as torch counts them, which differs in three places.
 
@@ -97,7 +85,7 @@ def test_parameters_are_those_of_the_real_model(name: str, real: Any) -> None:
 
 
 @pytest.mark.parametrize("name", SEEING)
-def test_encode(name: str, torch: Any, real: Any, counted: Any) -> None:
+def test_encode(name: str, torch: Any, real: Any) -> None:
     tiny, model = TINY[name], real(name)
     assert tiny.encode is not None
     assert tiny.layout is not None
@@ -109,7 +97,7 @@ def test_encode(name: str, torch: Any, real: Any, counted: Any) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
-def test_prefill_and_decode_of_text(name: str, batch: int, torch: Any, real: Any, counted: Any) -> None:
+def test_prefill_and_decode_of_text(name: str, batch: int, torch: Any, real: Any) -> None:
     tiny, model, tokens = TINY[name], real(name), 12
     spec = _spec(tiny)
     ids = torch.randint(3, 140, (batch, tokens))
@@ -125,7 +113,7 @@ def test_prefill_and_decode_of_text(name: str, batch: int, torch: Any, real: Any
         assert _expected(step, spec, tiny, step=True) == pytest.approx(measured, rel=TOLERANCE)
 
 
-def test_cross_attention_of_a_request_with_an_image(torch: Any, real: Any, counted: Any) -> None:
+def test_cross_attention_of_a_request_with_an_image(torch: Any, real: Any) -> None:
     tiny, model = TINY["mllama"], real("mllama")
     spec, states = _spec(tiny), 148
     ids = torch.randint(3, 140, (1, 12))

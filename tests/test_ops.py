@@ -28,7 +28,9 @@ from costmodel.ops import (
     Op,
     dtype_of,
     op_key,
+    with_weight_bytes,
 )
+from costmodel.ops.ggml import GGML_TYPES
 
 # Formats whose elements numpy can allocate.
 ARRAY_DTYPES = {"fp32": np.float32, "bf16": np.float16, "fp16": np.float16, "fp8": np.int8, "int8": np.int8}
@@ -263,14 +265,35 @@ def test_dtype_is_looked_up_by_its_exact_name() -> None:
             dtype_of(name)
 
 
-@pytest.mark.parametrize("name", sorted(DTYPES))
+@pytest.mark.parametrize("name", sorted(name for name in DTYPES if not name.startswith("gguf-")))
 def test_widths_are_those_of_the_name(name: str) -> None:
     dtype = DTYPES[name]
-    digits = name.split("q")[1][0] if name.startswith("gguf") else name.split("a")[0]
-    bits = int("".join(letter for letter in digits if letter.isdigit()))
+    bits = int("".join(letter for letter in name.split("a")[0] if letter.isdigit()))
     assert bits / 8 <= dtype.weight_bytes <= bits / 8 + 1 / 12
     assert dtype.weight_bytes <= dtype.activation_bytes
     assert dtype.compute in DTYPES
+
+
+def test_types_of_llama_cpp_are_those_of_its_library() -> None:
+    constants = pytest.importorskip("gguf.constants", reason="gguf is not installed (extra: dev)")
+    table = {kind.value: (kind.name.lower(), *sizes) for kind, sizes in constants.GGML_QUANT_SIZES.items()}
+    assert {number: (t.name, t.block_weights, t.block_bytes) for number, t in GGML_TYPES.items()} == table
+    for kind in GGML_TYPES.values():
+        if f"gguf-{kind.name}" in DTYPES:
+            assert dtype_of(f"gguf-{kind.name}").weight_bytes == kind.weight_bytes
+
+
+def test_a_format_may_have_another_width() -> None:
+    name = with_weight_bytes("gguf-q4_k", 0.61)
+    assert dtype_of(name).weight_bytes == 0.61
+    assert dtype_of(name).compute == dtype_of("gguf-q4_k").compute
+    assert dtype_of(with_weight_bytes(name, 0.7)).weight_bytes == 0.7
+    assert op_key(Gemm("x", 1, 1, 1, name)) == "gemm/gguf-q4_k"
+    assert float(Gemm("x", 1, 10, 10, name).weight_bytes) == 61
+    for wrong in ("gguf-q4_k:", "gguf-q4_k:x", "gguf-q4_k:-1", "gguf-q4_k:inf", "gguf-q4_k:nan", "nothing:1"):
+        if wrong != "gguf-q4_k:":
+            with pytest.raises(UnknownKeyError, match="unknown dtype"):
+                dtype_of(wrong)
 
 
 def test_op_key_tells_a_cache_of_another_format_apart() -> None:

@@ -316,7 +316,8 @@ def test_limits_are_named() -> None:
     assert any("beyond the model's" in warning for warning in long.warnings)
     large = predict(preset("Qwen/Qwen2.5-VL-72B-Instruct"), calibrated(), engine(), request())
     assert not large.memory.fits
-    assert any("does not fit" in warning and "2 devices" in warning for warning in large.warnings)
+    assert any("does not fit" in warning and "too much" in warning for warning in large.warnings)
+    assert any("would fit" in warning and "2 devices" in warning for warning in large.warnings)
 
 
 @pytest.mark.parametrize("interval", [0.0, 1.0, -0.5, 1.5, float("nan")])

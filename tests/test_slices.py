@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TINY_CONFIGS, TINY_IMAGE_SETTINGS
+from tiny_families import TINY
 
 pytest.importorskip("torch", reason="torch is not installed (extra: calibrate)")
 pytest.importorskip("transformers", reason="transformers is not installed (extra: calibrate)")
@@ -27,7 +28,8 @@ from costmodel.program import Component, Options
 from costmodel.specs.images import ImageSize
 from costmodel.specs.model import ModelSpec
 
-FAMILIES = sorted(TINY_CONFIGS)
+CONFIGS = TINY_CONFIGS | {"qwen2_vl": TINY["qwen2_vl"].config}
+FAMILIES = sorted(CONFIGS)
 DEVICE = CpuDevice(threads=1)
 OPTIONS = Options("fp32", "fp32", fused=False)
 IMAGES = tuple(ImageSize.parse(size) for size in ("50x38", "90x70", "110x120"))
@@ -37,7 +39,7 @@ GRID = SliceGrid(images=IMAGES, text_tokens=(9, 33), shell_requests=((IMAGES[0],
 @pytest.fixture(scope="module")
 def spec() -> Callable[[str], ModelSpec]:
     def build(family: str) -> ModelSpec:
-        config = copy.deepcopy(TINY_CONFIGS[family])
+        config = copy.deepcopy(CONFIGS[family])
         # The words of a prompt need ids of their own.
         config.get("text_config", config)["vocab_size"] = 2048
         return read_config(config, name=f"tiny {family}", image_settings=TINY_IMAGE_SETTINGS)
@@ -138,11 +140,13 @@ def _watch(monkeypatch: pytest.MonkeyPatch, cls: type, note: Callable[..., Any])
 
 def _layer_class(family: str) -> Any:
     from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
+    from transformers.models.qwen2_vl import modeling_qwen2_vl
     from transformers.models.qwen3_vl import modeling_qwen3_vl
 
     return {
         "qwen3_vl": modeling_qwen3_vl.Qwen3VLTextDecoderLayer,
         "qwen2_5_vl": modeling_qwen2_5_vl.Qwen2_5_VLDecoderLayer,
+        "qwen2_vl": modeling_qwen2_vl.Qwen2VLDecoderLayer,
     }[family]
 
 

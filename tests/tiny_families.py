@@ -160,6 +160,7 @@ TINY: dict[str, Tiny] = {
             {**parts.SQUARE, "image_size": [24, 24], "patch_size": [4, 4], "attention_bias": True, "use_qk_norm": True},
             model_type="internvl",
             downsample_ratio=0.5,
+            image_seq_length=9,
         ),
         _tiles(3),
         layout(3, 6, 6, 27, classes=1),
@@ -301,7 +302,9 @@ TINY: dict[str, Tiny] = {
             model_type="gemma4",
             audio_config=None,
             tie_word_embeddings=True,
-        )
+        ),
+        _gemma4,
+        layout(1, 6, 6, 4),
     ),
     "gemma4 with layer inputs": Tiny(
         _vision(
@@ -315,6 +318,8 @@ TINY: dict[str, Tiny] = {
             model_type="gemma4",
             audio_config=None,
             tie_word_embeddings=True,
-        )
+        ),
+        _gemma4,
+        layout(1, 6, 6, 4),
     ),
 }

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedConfig, Qwen2_5_VLConfig, Qwen3VLConfig
+from transformers import PreTrainedConfig, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
 
 from costmodel.errors import UnknownKeyError, UnsupportedArchitectureError
 from costmodel.specs.images import SmartResize
@@ -137,12 +137,32 @@ def _qwen3_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedCon
     return Qwen3VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=parts.decoder.tied_embeddings)
 
 
-def _qwen2_5_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedConfig:
+def _qwen2_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedConfig:
     vision, text = parts.vision_fields, parts.text_fields
+    width, inner = vision["hidden_size"], vision.pop("intermediate_size")
+    if inner % width:
+        path = "vision.blocks.0.mlp.intermediate_size"
+        raise UnsupportedArchitectureError(path, str(inner), f"a multiple of {width}")
+    # Its vision config calls the tower's own width embed_dim, and the decoder's hidden_size.
+    vision |= {"embed_dim": width, "mlp_ratio": inner // width, "hidden_size": vision.pop("out_hidden_size")}
+    text["rope_parameters"] = _shared_rope(parts)
+    return Qwen2VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=parts.decoder.tied_embeddings)
+
+
+def _shared_rope(parts: _Parts) -> dict[str, Any]:
+    """Rotations of Qwen2: a quarter of the frequencies for time; heads must fill the hidden size."""
     attention, hidden_size = parts.layer.attention, parts.decoder.hidden_size
     if attention.q_size != hidden_size:
         expected = f"num_heads · head_dim, here {attention.q_size}"
         raise UnsupportedArchitectureError("decoder.hidden_size", str(hidden_size), expected)
+    half = attention.head_dim // 2
+    rest = half - half // 4
+    return _rope([half // 4, rest // 2, rest - rest // 2])
+
+
+def _qwen2_5_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedConfig:
+    vision, text = parts.vision_fields, parts.text_fields
+    text["rope_parameters"] = _shared_rope(parts)
     sides = {group.attention.window for group in parts.blocks if group.attention.window is not None}
     depth = vision["depth"]
     full = sum(group.count for group in parts.blocks if group.attention.window is None)
@@ -150,9 +170,6 @@ def _qwen2_5_vl(parts: _Parts, full_attention_blocks: int | None) -> PreTrainedC
     vision["fullatt_block_indexes"] = _spread(kept, depth)
     for side in sides:
         vision["window_size"] = side * parts.vision.patch_size
-    half = attention.head_dim // 2
-    rest = half - half // 4
-    text["rope_parameters"] = _rope([half // 4, rest // 2, rest - rest // 2])
     return Qwen2_5_VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=parts.decoder.tied_embeddings)
 
 
@@ -202,5 +219,6 @@ def _spread(count: int, depth: int) -> list[int]:
 
 _WRITERS: dict[str, Callable[[_Parts, int | None], PreTrainedConfig]] = {
     "qwen2_5_vl": _qwen2_5_vl,
+    "qwen2_vl": _qwen2_vl,
     "qwen3_vl": _qwen3_vl,
 }

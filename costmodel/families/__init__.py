@@ -35,6 +35,7 @@ from costmodel.families import (
     text_only,
     vipllava,
 )
+from costmodel.families.quantization import read_quantization
 from costmodel.families.reader import ConfigReader
 from costmodel.specs.base import first_problem
 from costmodel.specs.model import ModelSpec
@@ -103,8 +104,10 @@ def read_config(
         supported = ", ".join(supported_model_types())
         raise UnsupportedArchitectureError("model_type", repr(model_type), f"one of {supported}")
     settings = None if image_settings is None else ConfigReader(image_settings, "preprocessor_config")
+    quantization = read_quantization(reader)
     try:
-        return _READERS[model_type](reader, settings, name=name, source=source)
+        spec = _READERS[model_type](reader, settings, name=name, source=source)
     except ValidationError as error:
         where, got, message = first_problem(error)
         raise ConfigError(where or "config", got, message) from None
+    return spec if quantization == "none" else spec.model_copy(update={"quantization": quantization})

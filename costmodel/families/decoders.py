@@ -149,7 +149,7 @@ def _qwen_experts(text: ConfigReader) -> tuple[MoeSpec, Callable[[int], bool]]:
     step = text.integer("decoder_sparse_step", default=1)
     dense = set(text.integers("mlp_only_layers")) if text.has("mlp_only_layers") else set()
     moe = MoeSpec(
-        num_experts=text.integer("num_experts"),
+        num_experts=text.integer(text.first_of("num_experts", "num_local_experts")),
         top_k=text.integer("num_experts_per_tok"),
         intermediate_size=text.integer("moe_intermediate_size"),
     )

@@ -71,7 +71,12 @@ def _decoder(config: ConfigReader) -> DecoderSpec:
     first_shared = len(types) - shared
     layer_input = text.integer("hidden_size_per_layer_input", default=0, lowest=0)
     layers = [
-        _layer(text, kind == "full_attention", shares=shared > 0 and index >= first_shared, layer_input=layer_input)
+        _layer(
+            text.of_layer(index),
+            kind == "full_attention",
+            shares=shared > 0 and index >= first_shared,
+            layer_input=layer_input,
+        )
         for index, kind in enumerate(types)
     ]
     table = text.integer("vocab_size_per_layer_input") if layer_input else 0
@@ -116,7 +121,7 @@ def _attention(text: ConfigReader, is_global: bool, *, shares: bool) -> Attentio
     kv_heads, head_dim = "num_key_value_heads", "head_dim"
     same = is_global and text.boolean("attention_k_eq_v", default=False)
     if is_global:
-        head_dim = "global_head_dim"
+        head_dim = "head_dim" if text.has("per_layer_config") else "global_head_dim"
         kv_heads = "num_global_key_value_heads" if same and text.has("num_global_key_value_heads") else kv_heads
     bias = text.boolean("attention_bias", default=False)
     text.quotient("num_attention_heads", kv_heads)

@@ -32,6 +32,10 @@ class ConfigReader:
         """Dotted path of a field."""
         return f"{self.path}.{key}" if self.path else key
 
+    def names(self) -> tuple[str, ...]:
+        """Names of the fields."""
+        return tuple(self._data)
+
     def has(self, key: str) -> bool:
         """Whether the field is there and not null."""
         return self._data.get(key) is not None
@@ -56,6 +60,17 @@ class ConfigReader:
     def child_or_self(self, key: str) -> ConfigReader:
         """The mapping under ``key``; this one where an older config keeps the fields at its top."""
         return self.child(key) if self.has(key) else self
+
+    def first_of(self, *keys: str) -> str:
+        """The first of a field's names that is there; the first of all where none is."""
+        return next((key for key in keys if self.has(key)), keys[0])
+
+    def of_layer(self, index: int, key: str = "per_layer_config") -> ConfigReader:
+        """The same mapping with what it says of one layer alone, as transformers writes it since 5.20."""
+        if not self.has(key) or not self.child(key).has(str(index)):
+            return self
+        own = self.child(key).child(str(index))
+        return ConfigReader({**self._data, **own._data}, self.path)
 
     def filled(self, defaults: Mapping[str, Any]) -> ConfigReader:
         """The same mapping, with values of the published config class for fields that are absent or null."""

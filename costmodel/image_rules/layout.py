@@ -21,6 +21,7 @@ __all__ = [
     "TileCount",
     "TileGroup",
     "TileRule",
+    "VideoSize",
     "check_frames",
 ]
 
@@ -40,6 +41,7 @@ TileCount = Annotated[int, Field(strict=True, ge=1, le=MAX_TILES)]
 """A limit on the tiles of one image."""
 
 _SIZE_TEXT = re.compile(r"(-?[0-9]{1,9}) *[xX] *(-?[0-9]{1,9})")
+_VIDEO_TEXT = re.compile(rf"{_SIZE_TEXT.pattern} *[xX] *(-?[0-9]{{1,9}})")
 
 
 class ImageSize(Frozen):
@@ -77,6 +79,48 @@ class ImageSize(Frozen):
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+class VideoSize(Frozen):
+    """Width and height of a video in pixels, and the frames sampled from it that are given to the model."""
+
+    width: int
+    height: int
+    frames: int
+
+    @model_validator(mode="after")
+    def _size_is_possible(self) -> VideoSize:
+        ImageSize(width=self.width, height=self.height)
+        check_frames(self.frames)
+        return self
+
+    @classmethod
+    def parse(cls, text: str) -> VideoSize:
+        """Read ``WIDTHxHEIGHTxFRAMES``.
+
+        Raises
+        ------
+        WorkloadError
+            If the text has another form, or a number is out of range.
+        """
+        match = _VIDEO_TEXT.fullmatch(text.strip())
+        if match is None:
+            got = repr(text) if len(text) <= 40 else f"{text[:37]!r}..."
+            raise WorkloadError(f"video {got}: expected WIDTHxHEIGHTxFRAMES, for example 640x480x32")
+        return cls(width=int(match[1]), height=int(match[2]), frames=int(match[3]))
+
+    @property
+    def frame(self) -> ImageSize:
+        """Size of a frame."""
+        return ImageSize(width=self.width, height=self.height)
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels, all frames."""
+        return self.width * self.height * self.frames
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}x{self.frames}"
 
 
 class TileGroup(Frozen):

@@ -40,6 +40,7 @@ class SmolVLMTiles(TileRule):
     longest_edge: Edge
     merge_size: Edge
     split: Flag = True
+    videos: Flag = True
 
     def resized(self, size: ImageSize) -> ImageSize:
         """Size after the first resizing, before it is rounded up to tiles."""
@@ -77,8 +78,10 @@ class SmolVLMTiles(TileRule):
         Raises
         ------
         WorkloadError
-            If the number of frames is impossible.
+            If the number of frames is impossible, or the processor takes no videos (Idefics3).
         """
+        if not self.videos:
+            return super().video_layout(size, frames)
         check_frames(frames)
         return self._layout(frames, extra_text_tokens=frames * (_FRAME_TEXT_TOKENS + 3) + _VIDEO_TEXT_TOKENS)
 
@@ -124,6 +127,7 @@ def read_smolvlm(vision: ConfigReader, settings: ConfigReader | None, config: Co
         patch_size=patch_size,
         merge_size=merge_size,
         split=split,
+        videos=config.text("model_type") != "idefics3",
     )
 
 

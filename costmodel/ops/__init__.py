@@ -13,7 +13,7 @@ from costmodel.ops.collectives import AllGather, AllReduce
 from costmodel.ops.context_attention import ContextAttention
 from costmodel.ops.encoder_attention import EncoderAttention
 from costmodel.ops.experts import MoeExperts
-from costmodel.ops.formats import DTYPES, DType, Num, dtype_of
+from costmodel.ops.formats import DTYPES, DType, Num, dtype_of, plain_name, with_weight_bytes
 from costmodel.ops.gemm import Gemm
 from costmodel.ops.generation_attention import GenerationAttention
 from costmodel.ops.linear_attention import LinearAttention
@@ -37,6 +37,8 @@ __all__ = [
     "Op",
     "dtype_of",
     "op_key",
+    "plain_name",
+    "with_weight_bytes",
 ]
 
 Op = (
@@ -56,5 +58,6 @@ Op = (
 
 def op_key(op: Op) -> str:
     """Name of the law fit that an operator needs: ``kind/dtype``, ``kind/dtype+kv_dtype`` where the cache differs."""
-    kv_dtype = getattr(op, "kv_dtype", op.dtype)
-    return f"{op.kind}/{op.dtype}" if kv_dtype == op.dtype else f"{op.kind}/{op.dtype}+{kv_dtype}"
+    dtype = plain_name(op.dtype)
+    kv_dtype = getattr(op, "kv_dtype", dtype)
+    return f"{op.kind}/{dtype}" if kv_dtype == dtype else f"{op.kind}/{dtype}+{kv_dtype}"

@@ -10,6 +10,7 @@ from costmodel.program.decoder import decode_step, prefill, prefill_chunks
 from costmodel.program.images import cross_tokens, host_work, image_layouts, preprocess
 from costmodel.program.mixed import mixed_step
 from costmodel.program.stages import QUANTIZATIONS, Component, Options, Stage
+from costmodel.program.stored import as_stored, runs_as_stored
 from costmodel.program.vision import encode
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Component",
     "Options",
     "Stage",
+    "as_stored",
     "cross_tokens",
     "decode_step",
     "encode",
@@ -26,4 +28,5 @@ __all__ = [
     "prefill",
     "prefill_chunks",
     "preprocess",
+    "runs_as_stored",
 ]

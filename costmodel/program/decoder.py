@@ -137,7 +137,7 @@ def head(model: ModelSpec, batch: Num, options: Options) -> Component:
     decoder, devices = model.decoder, options.num_devices
     ops: list[Op] = [
         elementwise("final_norm", decoder.final_norm, 1.0 * batch * decoder.hidden_size, options),
-        Gemm("lm_head", 1.0 * batch, decoder.vocab_size / devices, decoder.hidden_size, options.vocabulary_dtype),
+        Gemm("lm_head", 1.0 * batch, decoder.vocab_size / devices, decoder.hidden_size, options.head_dtype),
     ]
     if devices > 1:
         size = batch * decoder.vocab_size * dtype_of(options.dtype).activation_bytes

@@ -7,27 +7,31 @@ from collections.abc import Iterable
 from costmodel.errors import WorkloadError
 from costmodel.ops import Num
 from costmodel.program.stages import Component, Options, Stage
-from costmodel.specs.images import ImageLayout, ImageSize
+from costmodel.specs.images import ImageLayout, ImageSize, VideoSize
 from costmodel.specs.model import ModelSpec
 from costmodel.units import MEGA
 
 __all__ = ["cross_tokens", "host_work", "image_layouts", "preprocess"]
 
 
-def image_layouts(model: ModelSpec, images: Iterable[ImageSize]) -> tuple[ImageLayout, ...]:
-    """Layout of every image.
+def image_layouts(
+    model: ModelSpec, images: Iterable[ImageSize], videos: Iterable[VideoSize] = ()
+) -> tuple[ImageLayout, ...]:
+    """Layout of every image, then of every video.
 
     Raises
     ------
     WorkloadError
-        If there are images and the model reads none: an image is never ignored.
+        If there are images and the model reads none, or videos that its processor does not take: none is ever ignored.
     """
-    sizes = tuple(images)
-    if not sizes:
+    sizes, clips = tuple(images), tuple(videos)
+    if not sizes and not clips:
         return ()
-    if model.image_rule is None:
-        raise WorkloadError(f"{model.name} reads text only, got {len(sizes)} image(s)")
-    return tuple(model.image_rule.layout(size, images_in_prompt=len(sizes)) for size in sizes)
+    rule = model.image_rule
+    if rule is None:
+        raise WorkloadError(f"{model.name} reads text only, got {len(sizes) + len(clips)} image(s)")
+    of_images = (rule.layout(size, images_in_prompt=len(sizes)) for size in sizes)
+    return (*of_images, *(rule.video_layout(clip.frame, clip.frames) for clip in clips))
 
 
 def cross_tokens(layouts: Iterable[ImageLayout], options: Options) -> int:
@@ -36,12 +40,17 @@ def cross_tokens(layouts: Iterable[ImageLayout], options: Options) -> int:
     return sum(layout.cross_attention_tokens + padding * layout.cross_attention_padding for layout in layouts)
 
 
-def preprocess(images: Iterable[ImageSize], layouts: Iterable[ImageLayout], *, batch: Num = 1) -> Stage:
-    """Host work before the device starts, all requests of the batch; it has no operators, only sizes."""
-    sizes, resized = tuple(images), tuple(layouts)
-    pixels = sum(size.pixels for size in sizes)
+def preprocess(
+    images: Iterable[ImageSize], layouts: Iterable[ImageLayout], videos: Iterable[VideoSize] = (), *, batch: Num = 1
+) -> Stage:
+    """Host work before the device starts, all requests of the batch; it has no operators, only sizes.
+
+    A video is one image of all its frames.
+    """
+    pixels = [image.pixels for image in images] + [video.pixels for video in videos]
+    resized = tuple(layouts)
     tiles = sum(layout.tiles for layout in resized)
-    return host_work(len(sizes), pixels, sum(layout.resized_pixels for layout in resized), tiles, batch=batch)
+    return host_work(len(pixels), sum(pixels), sum(layout.resized_pixels for layout in resized), tiles, batch=batch)
 
 
 def host_work(images: Num, pixels: Num, resized_pixels: Num, tiles: Num, *, batch: Num = 1) -> Stage:

@@ -30,11 +30,20 @@ def _experts(spec: MoeSpec, rows: Rows) -> list[Op]:
     dtype = rows.options.dtype
     ops: list[Op] = [Gemm("router", rows.count, spec.num_experts, rows.hidden, dtype)]
     ops.append(Elementwise("routing", rows.count * spec.num_experts, dtype))
-    inner = spec.intermediate_size / rows.devices
-    ops.append(MoeExperts("experts", rows.count, rows.hidden, inner, spec.num_experts, spec.top_k, rows.dtype))
+    ops.append(_grouped(spec, rows))
     ops.append(rows.pass_over("combine", "add", spec.top_k * rows.hidden))
     if spec.shared is None:
         return ops
     if spec.shared_gate:
         ops.append(Gemm("shared_gate", rows.count, 1, rows.hidden, dtype))
     return [*ops, *_dense(spec.shared, rows, "shared_"), rows.pass_over("shared_add", "add", rows.hidden)]
+
+
+def _grouped(spec: MoeSpec, rows: Rows) -> MoeExperts:
+    """One device's part of the experts: a slice of each, or some of them whole, which rows choose evenly."""
+    dtype, devices = rows.options.experts_dtype, rows.devices
+    if rows.options.expert_parallel and devices > 1:
+        experts, chosen = spec.num_experts / devices, spec.top_k / devices
+        return MoeExperts("experts", rows.count, rows.hidden, spec.intermediate_size, experts, chosen, dtype)
+    inner = spec.intermediate_size / devices
+    return MoeExperts("experts", rows.count, rows.hidden, inner, spec.num_experts, spec.top_k, dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from costmodel.errors import UnknownKeyError
 from costmodel.ops import DTYPES, Num, Op
 
-__all__ = ["QUANTIZATIONS", "Component", "Features", "Options", "Stage"]
+__all__ = ["QUANTIZATIONS", "Component", "Features", "Options", "Stage", "StoredFormats"]
 
 QUANTIZATIONS = {
     "w8a8-fp8": "fp8",
@@ -22,6 +22,15 @@ QUANTIZATIONS = {
     **{name: name for name in DTYPES if name.startswith("gguf-")},
 }
 """Scheme → number format of the decoder layers' matrices. Vision tower, connector, router, embedding and head stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFormats:
+    """Number formats of a checkpoint's matrices: of the layers, of the experts, of the map to the vocabulary."""
+
+    layers: str
+    experts: str
+    head: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,11 @@ class Options:
         Whether the scheme holds for token table and head too.
     fused_attention_tokens
         Longest sequence whose attention is one kernel, by stage; beyond it scores go through memory.
+    expert_parallel
+        Whether devices share experts out whole instead of cutting each of them.
+    stored
+        Number formats of a checkpoint's matrices, with their true widths, see
+        :func:`~costmodel.program.stored.as_stored`.
     """
 
     dtype: str
@@ -54,13 +68,22 @@ class Options:
     quantization: str = "none"
     num_devices: int = 1
     chunk_tokens: int | None = None
+    expert_parallel: bool = False
     quantised_vocabulary: bool = False
     fused_attention_tokens: Mapping[str, int] = field(default_factory=dict)
+    stored: StoredFormats | None = None
 
     @property
-    def vocabulary_dtype(self) -> str:
-        """Number format of token table and head."""
+    def head_dtype(self) -> str:
+        """Number format of the map to the vocabulary."""
+        if self.stored:
+            return self.stored.head
         return self.linear_dtype if self.quantised_vocabulary else self.dtype
+
+    @property
+    def experts_dtype(self) -> str:
+        """Number format of the experts' matrices."""
+        return self.stored.experts if self.stored else self.linear_dtype
 
     @property
     def linear_dtype(self) -> str:
@@ -71,6 +94,8 @@ class Options:
         UnknownKeyError
             If the scheme is unknown.
         """
+        if self.stored is not None:
+            return self.stored.layers
         if self.quantization == "none":
             return self.dtype
         if self.quantization not in QUANTIZATIONS:

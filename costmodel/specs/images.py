@@ -13,7 +13,7 @@ from costmodel.image_rules.gemma4 import Gemma4Resize
 from costmodel.image_rules.glm4v import Glm4vResize
 from costmodel.image_rules.internvl import InternVLTiles
 from costmodel.image_rules.kimi_vl import KimiVLResize
-from costmodel.image_rules.layout import MAX_SIDE_PIXELS, ImageLayout, ImageSize, TileGroup
+from costmodel.image_rules.layout import MAX_SIDE_PIXELS, ImageLayout, ImageSize, TileGroup, VideoSize
 from costmodel.image_rules.llama4 import Llama4Tiles
 from costmodel.image_rules.llava_next import LlavaNextTiles
 from costmodel.image_rules.llava_onevision import LlavaOnevisionTiles
@@ -47,6 +47,7 @@ __all__ = [
     "SmartResize",
     "SmolVLMTiles",
     "TileGroup",
+    "VideoSize",
 ]
 
 _AnyRule = (

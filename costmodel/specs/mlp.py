@@ -62,6 +62,10 @@ class MoeSpec(Frozen):
             raise ValueError(f"top_k is {self.top_k}, expected at most num_experts {self.num_experts}")
         return self
 
+    def expert_parameters(self, hidden_size: int) -> int:
+        """Parameters of the routed experts of one layer."""
+        return 3 * self.num_experts * hidden_size * self.intermediate_size
+
     @property
     def active_width(self) -> int:
         """Inner values of one token, over all experts that it uses."""
@@ -69,10 +73,9 @@ class MoeSpec(Frozen):
 
     def parameters(self, hidden_size: int) -> int:
         """Parameters of one layer's block, all experts."""
-        experts = 3 * self.num_experts * hidden_size * self.intermediate_size
         router = self.num_experts * (hidden_size + self.router_bias)
         shared = self.shared.parameters(hidden_size) if self.shared else 0
-        return experts + router + shared + hidden_size * self.shared_gate
+        return self.expert_parameters(hidden_size) + router + shared + hidden_size * self.shared_gate
 
 
 AnyMlp = Annotated[MlpSpec | MoeSpec, Field(discriminator="kind")]

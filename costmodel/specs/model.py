@@ -21,6 +21,7 @@ from costmodel.specs.base import Count, Flag, Frozen, Size
 from costmodel.specs.images import ImageRule, ImageSize
 from costmodel.specs.layers import LayerGroup, NormKind, grouped, norm_parameters
 from costmodel.specs.mlp import AnyMlp, MlpSpec, MoeSpec
+from costmodel.specs.stored import StoredWeights
 from costmodel.specs.vision import ConnectorSpec, LinearSpec, PoolingSpec, ProjectionSpec, VisionSpec
 
 __all__ = [
@@ -86,6 +87,12 @@ class DecoderSpec(Frozen):
         return 0 if self.tied_embeddings else self.vocab_size * self.hidden_size
 
     @property
+    def expert_parameters(self) -> int:
+        """Parameters of the routed experts of all layers."""
+        blocks = [(group.count, mlp) for group in self.layers for mlp in group.mlps if isinstance(mlp, MoeSpec)]
+        return sum(count * mlp.expert_parameters(self.hidden_size) for count, mlp in blocks)
+
+    @property
     def layer_parameters(self) -> int:
         """Parameters of all layers."""
         return sum(group.parameters(self.hidden_size) for group in self.layers)
@@ -111,6 +118,10 @@ class ModelSpec(Frozen):
         Where the facts come from.
     unused_parameters
         Parameters that are held and that no request of images and text runs: an audio tower.
+    quantization
+        Scheme that the checkpoint's weights are in, see :data:`costmodel.program.QUANTIZATIONS`.
+    stored
+        True bytes of the checkpoint's tensors, where its files were at hand.
     """
 
     schema_version: Literal[1] = 1
@@ -122,6 +133,8 @@ class ModelSpec(Frozen):
     connector: ConnectorSpec | None = None
     image_rule: ImageRule | None = None
     unused_parameters: Count = 0
+    quantization: str = "none"
+    stored: StoredWeights | None = None
 
     @model_validator(mode="after")
     def _vision_is_complete(self) -> ModelSpec:
@@ -152,5 +165,5 @@ class ModelSpec(Frozen):
         """Digest of the architecture alone: equal for two checkpoints of the same shape."""
         import hashlib
 
-        facts = self.model_dump_json(exclude={"name", "source"}, exclude_defaults=True)
+        facts = self.model_dump_json(exclude={"name", "source", "quantization", "stored"}, exclude_defaults=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:16]

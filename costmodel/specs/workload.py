@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from costmodel.errors import WorkloadError
 from costmodel.specs.base import Frozen
-from costmodel.specs.images import ImageSize
+from costmodel.specs.images import ImageSize, VideoSize
 from costmodel.units import MEGA
 
 __all__ = ["Workload"]
@@ -19,7 +19,7 @@ class Workload(Frozen):
 
     Attributes
     ----------
-    images
+    images, videos
         Sizes before processing.
     prompt_tokens
         Text tokens of the prompt, without visual tokens and the tokens a template puts around them.
@@ -32,6 +32,7 @@ class Workload(Frozen):
     """
 
     images: tuple[ImageSize, ...] = ()
+    videos: tuple[VideoSize, ...] = ()
     prompt_tokens: int
     output_tokens: int
     batch: int = 1
@@ -43,11 +44,12 @@ class Workload(Frozen):
             got = getattr(self, name)
             if got < lowest:
                 raise WorkloadError(f"{name} is {got}, expected {lowest} or more")
-        if not self.images and self.prompt_tokens == 0:
+        if not self.images and not self.videos and self.prompt_tokens == 0:
             raise WorkloadError("prompt_tokens is 0 and there is no image: the request is empty")
         return self
 
     @property
     def megapixels(self) -> float:
-        """Pixels of all images before processing, in 10⁶."""
-        return sum(image.pixels for image in self.images) / MEGA
+        """Pixels of all images and frames before processing, in 10⁶."""
+        pixels = sum(image.pixels for image in self.images) + sum(video.pixels for video in self.videos)
+        return pixels / MEGA

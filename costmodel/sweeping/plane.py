@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from costmodel import program
 from costmodel.errors import WorkloadError
 from costmodel.estimate import Estimate, total
-from costmodel.memory import memory_parts
+from costmodel.memory import memory_parts, workspace_bytes
 from costmodel.ops import Num
 from costmodel.predict import DECODE_NODES, PIXEL_BYTES, legendre
 from costmodel.pricing import Pricer
@@ -324,9 +324,10 @@ class _Block:
             options=options,
             cross_tokens=self.cross[:, None, None],
         )
-        needed = np.asarray(weights + kv_cache + activations)
+        sheet = self.plane.pricer.hardware.datasheet
+        needed = np.asarray(weights + kv_cache + activations + workspace_bytes(sheet.kind, options.num_devices))
         return {
             "memory_bytes": needed,
-            "fits": needed <= self.plane.pricer.hardware.datasheet.memory_bytes,
+            "fits": needed <= sheet.memory_bytes,
             "within_context": context[:, :, None] <= model.decoder.max_context_tokens,
         }

@@ -1,0 +1,1 @@
+"""Checkpoints: what their headers say of the weights, without reading any. Headers are untrusted input."""
