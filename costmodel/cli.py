@@ -15,6 +15,24 @@ from typing import Annotated
 import typer
 
 from costmodel.errors import CostModelError, UnknownKeyError
+from costmodel.helptext import with_examples
+from costmodel.options import (
+    Batch,
+    DType,
+    Engine,
+    Hardware,
+    Images,
+    Interval,
+    Model,
+    Output,
+    OutputTokens,
+    PromptTokens,
+    complete_dtype,
+    complete_engine,
+    complete_hardware,
+    complete_model,
+    complete_quantization,
+)
 from costmodel.render import Format, emit, note
 
 __all__ = ["app", "main"]
@@ -33,17 +51,6 @@ _INTERRUPTED = 130
 
 _BUILT_IN = ("predict", "breakeven", "models", "hardware", "engines", "report")
 
-Model = Annotated[str, typer.Option(help="Preset name, folder, config.json or spec file.")]
-Hardware = Annotated[str, typer.Option(help="Key of a device, or path of its profile.")]
-Engine = Annotated[str, typer.Option(help="Key of an engine, or path of its profile.")]
-Images = Annotated[list[str] | None, typer.Option("--image", help="WIDTHxHEIGHT in pixels; repeatable.")]
-PromptTokens = Annotated[int, typer.Option(help="Text tokens of the prompt.")]
-OutputTokens = Annotated[int, typer.Option(help="Tokens generated.")]
-Batch = Annotated[int, typer.Option(help="Equal requests served together.")]
-DType = Annotated[str, typer.Option(help="Number format: bf16, fp16, fp32, fp8, …")]
-Interval = Annotated[float, typer.Option(help="Probability that the intervals hold.")]
-Output = Annotated[Format, typer.Option("--format", help="How to print the result.")]
-
 
 @app.command()
 def predict(
@@ -55,8 +62,13 @@ def predict(
     image: Images = None,
     batch: Batch = 1,
     dtype: DType = "bf16",
-    kv_dtype: Annotated[str | None, typer.Option(help="Number format of the KV cache.")] = None,
-    quantization: Annotated[str, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …")] = "none",
+    kv_dtype: Annotated[
+        str | None, typer.Option(help="Number format of the KV cache.", autocompletion=complete_dtype)
+    ] = None,
+    quantization: Annotated[
+        str,
+        typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …", autocompletion=complete_quantization),
+    ] = "none",
     tp: Annotated[int, typer.Option(help="Devices that share each layer.")] = 1,
     prefill_chunk: Annotated[int | None, typer.Option(help="Most tokens of a request in one prefill pass.")] = None,
     cached_prefix: Annotated[int, typer.Option(help="Leading tokens already in the KV cache.")] = 0,
@@ -98,8 +110,8 @@ def predict(
 
 @app.command()
 def breakeven(
-    small: Annotated[str, typer.Option(help="The small model, as for predict --model.")],
-    large: Annotated[str, typer.Option(help="The large model.")],
+    small: Annotated[str, typer.Option(help="The small model, as for predict --model.", autocompletion=complete_model)],
+    large: Annotated[str, typer.Option(help="The large model.", autocompletion=complete_model)],
     large_output: Annotated[int, typer.Option(help="Tokens of the large model's answer.")],
     hardware: Hardware,
     engine: Engine,
@@ -150,7 +162,7 @@ def breakeven(
 @app.command()
 def models(
     action: Annotated[str, typer.Argument(help="list, or show.")] = "list",
-    key: Annotated[str | None, typer.Argument(help="Which one to show.")] = None,
+    key: Annotated[str | None, typer.Argument(help="Which one to show.", autocompletion=complete_model)] = None,
     image: Images = None,
     prompt_tokens: Annotated[int, typer.Option(help="Text tokens of the request whose work show tells.")] = 1000,
     output: Output = Format.TABLE,
@@ -177,7 +189,7 @@ def models(
 @app.command()
 def hardware(
     action: Annotated[str, typer.Argument(help="list, or show.")] = "list",
-    key: Annotated[str | None, typer.Argument(help="Which one to show.")] = None,
+    key: Annotated[str | None, typer.Argument(help="Which one to show.", autocompletion=complete_hardware)] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List the devices that have a profile, or show one.
@@ -195,7 +207,7 @@ def hardware(
 @app.command()
 def engines(
     action: Annotated[str, typer.Argument(help="list, or show.")] = "list",
-    key: Annotated[str | None, typer.Argument(help="Which one to show.")] = None,
+    key: Annotated[str | None, typer.Argument(help="Which one to show.", autocompletion=complete_engine)] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List the engines that have a profile, or show one.
@@ -216,8 +228,8 @@ def report(
     prediction: Annotated[list[Path] | None, typer.Option(help="JSON of predict; repeatable.")] = None,
     break_even: Annotated[Path | None, typer.Option(help="JSON of breakeven.")] = None,
     validation: Annotated[Path | None, typer.Option(help="JSON of validate.")] = None,
-    hardware: Annotated[str | None, typer.Option(help="Device to describe.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine to describe.")] = None,
+    hardware: Annotated[str | None, typer.Option(help="Device to describe.", autocompletion=complete_hardware)] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine to describe.", autocompletion=complete_engine)] = None,
     command: Annotated[list[str] | None, typer.Option(help="Command to show; repeatable.")] = None,
 ) -> None:
     """Write one self-contained HTML file from the JSON of other commands.
@@ -277,7 +289,8 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in _BUILT_IN:
         _load_plugins()
     try:
-        status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        command = with_examples(typer.main.get_command(app))
+        status = command(args=sys.argv[1:] or ["--help"], prog_name="costmodel", standalone_mode=False)
     except CostModelError as error:
         note(f"error: {error}")
         status = 2

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calibrate.tables.columns import Columns, read_columns, write_columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibrate.tables.columns import Columns, read_columns, write_columns
 from calibrate.tables.domain import in_domain, select_domain
 from calibrate.tables.operators import read_tables, shape_matrix
 from costmodel.errors import MeasurementError

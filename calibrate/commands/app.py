@@ -9,6 +9,7 @@ import typer
 
 from calibrate.commands import engine as cli_engine
 from calibrate.commands import fit as cli_fit
+from costmodel.options import complete_engine, complete_hardware, complete_model
 from costmodel.render import note
 
 __all__ = ["app"]
@@ -24,10 +25,16 @@ cli_engine.register(app)
 def run(
     out: Annotated[Path, typer.Option(help="Profile to write.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    model: Annotated[list[str] | None, typer.Option(help="Model to measure slices of; repeatable.")] = None,
-    engine: Annotated[str, typer.Option(help="Engine that the slices stand for.")] = "hf-eager",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model to measure slices of; repeatable.", autocompletion=complete_model)
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Engine that the slices stand for.", autocompletion=complete_engine)
+    ] = "hf-eager",
     dtype: Annotated[str | None, typer.Option(help="Number format of the slices (CPU: fp32, CUDA: bf16).")] = None,
-    datasheet: Annotated[str | None, typer.Option(help="Key of the device, for its maker's peaks.")] = None,
+    datasheet: Annotated[
+        str | None, typer.Option(help="Key of the device, for its maker's peaks.", autocompletion=complete_hardware)
+    ] = None,
     measurements: Annotated[Path | None, typer.Option(help="Raw samples; an existing file is resumed.")] = None,
     budget_s: Annotated[float, typer.Option(help="Bound on the measuring time, in seconds.")] = 75.0,
     quick: Annotated[bool, typer.Option(help="Fewer shapes and sizes, 30 s.")] = False,

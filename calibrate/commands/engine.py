@@ -9,6 +9,7 @@ import typer
 
 from costmodel.errors import InputError
 from costmodel.files import check_writable
+from costmodel.options import complete_engine, complete_hardware, complete_model
 from costmodel.render import Format, Table, emit, note
 
 if TYPE_CHECKING:
@@ -20,20 +21,33 @@ __all__ = ["engine", "engine_tables", "register"]
 
 _HOLD_OUTS = ("shapes", "hardware", "model")
 
+Start = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="Engine to start from, which keeps what isn't fitted.", autocompletion=complete_engine
+    ),
+]
+Hardware = Annotated[
+    str | None, typer.Option(help="Device of the runs; a table names its own.", autocompletion=complete_hardware)
+]
+Model = Annotated[
+    str | None, typer.Option(help="Live: the model served, as for predict --model.", autocompletion=complete_model)
+]
+
 
 def engine(
     out: Annotated[Path, typer.Option(help="Profile to write: of the engine; live with --law: of the hardware.")],
     cases: Annotated[list[Path] | None, typer.Option(help="Table of real runs (CSV); repeatable.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Live: address of an OpenAI-compatible server.")] = None,
-    start: Annotated[str, typer.Option("--engine", help="Engine to start from, which keeps what isn't fitted.")] = "",
-    hardware: Annotated[str | None, typer.Option(help="Device of the runs; a table names its own.")] = None,
+    start: Start = "",
+    hardware: Hardware = None,
     quantization: Annotated[
         str | None, typer.Option(help="Tables: only the runs quantised so, for example none.")
     ] = None,
     hold_out: Annotated[
         str, typer.Option(help="Left out in turn for the check: shapes, hardware or model.")
     ] = "shapes",
-    model: Annotated[str | None, typer.Option(help="Live: the model served, as for predict --model.")] = None,
+    model: Model = None,
     served_model: Annotated[str, typer.Option(help="Live: what the server calls it (its first one).")] = "",
     dtype: Annotated[str, typer.Option(help="Live: number format to file the law under.")] = "bf16",
     law: Annotated[bool, typer.Option(help="Live: fit prefill and decode of this model, not the host terms.")] = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from costmodel.options import complete_hardware
 from costmodel.render import Format, emit, note
 
 __all__ = ["evaluate", "fit", "import_rows", "rebuild", "register"]
@@ -17,7 +18,10 @@ _MAX_SAMPLES = 200
 
 def fit(
     rows: Annotated[list[Path], typer.Argument(help="Measurement tables: .csv, .parquet or .jsonl.")],
-    hardware: Annotated[str, typer.Option(help="Key or path of a profile, or path of a datasheet.")],
+    hardware: Annotated[
+        str,
+        typer.Option(help="Key or path of a profile, or path of a datasheet.", autocompletion=complete_hardware),
+    ],
     out: Annotated[Path, typer.Option(help="Profile to write.")],
     max_samples_per_op: Annotated[int, typer.Option(help="Rows per operator and number format.")] = _MAX_SAMPLES,
 ) -> None:
@@ -79,7 +83,9 @@ def import_rows(
 
 def evaluate(
     rows: Annotated[list[Path], typer.Argument(help="Measurement tables: .csv, .parquet or .jsonl.")],
-    profile: Annotated[str, typer.Option(help="Key or path of the profile to score.")],
+    profile: Annotated[
+        str, typer.Option(help="Key or path of the profile to score.", autocompletion=complete_hardware)
+    ],
     interval: Annotated[float, typer.Option(help="Probability that the intervals are to hold.")] = 0.9,
     plot: Annotated[Path | None, typer.Option(help="Draw predicted over measured to this .html or .png.")] = None,
     output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from costmodel.errors import InputError
+from costmodel.options import complete_engine, complete_hardware, complete_model
 from costmodel.render import Format, emit, note
 
 if TYPE_CHECKING:
@@ -18,18 +19,29 @@ if TYPE_CHECKING:
 
 __all__ = ["validate"]
 
+Model = Annotated[str | None, typer.Option(help="Results: the model that was served.", autocompletion=complete_model)]
+Small = Annotated[
+    str | None, typer.Option(help="Live: the small model, as for predict --model.", autocompletion=complete_model)
+]
+Hardware = Annotated[
+    str | None, typer.Option(help="Profile; a case table names its own.", autocompletion=complete_hardware)
+]
+Engine = Annotated[str | None, typer.Option(help="Engine (live: hf-eager).", autocompletion=complete_engine)]
+
 
 def validate(
     cases: Annotated[Path | None, typer.Option(help="Table of real runs (CSV): nothing is run here.")] = None,
     results: Annotated[
         list[Path] | None, typer.Option(help="Result of vllm bench serve, GuideLLM or AIPerf; repeatable.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Results: the model that was served.")] = None,
+    model: Model = None,
     image: Annotated[list[str] | None, typer.Option(help="Results: WIDTHxHEIGHT of each request's images.")] = None,
-    small: Annotated[str | None, typer.Option(help="Live: the small model, as for predict --model.")] = None,
-    large: Annotated[str | None, typer.Option(help="Live: the large model.")] = None,
-    hardware: Annotated[str | None, typer.Option(help="Profile; a case table names its own.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine (live: hf-eager).")] = None,
+    small: Small = None,
+    large: Annotated[str | None, typer.Option(help="Live: the large model.", autocompletion=complete_model)] = None,
+    hardware: Annotated[
+        str | None, typer.Option(help="Profile; a case table names its own.", autocompletion=complete_hardware)
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine (live: hf-eager).", autocompletion=complete_engine)] = None,
     device: Annotated[str, typer.Option(help="Live: auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str | None, typer.Option(help="Live: number format (CPU: fp32, CUDA: bf16).")] = None,
     requests: Annotated[int, typer.Option(help="Live: requests that both models answer.")] = 12,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from costmodel.options import DType, Engine, Hardware, Interval, Output, complete_model
 from costmodel.render import Format, emit, note
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ __all__ = ["policy"]
 
 
 def policy(
-    small: Annotated[str, typer.Option(help="The small model, as for predict --model.")],
-    large: Annotated[str, typer.Option(help="The large model.")],
+    small: Annotated[str, typer.Option(help="The small model, as for predict --model.", autocompletion=complete_model)],
+    large: Annotated[str, typer.Option(help="The large model.", autocompletion=complete_model)],
     traces: Annotated[Path, typer.Option(help="Recorded answers of both (JSON Lines).")],
-    hardware: Annotated[str, typer.Option(help="Key of a device, or path of its profile.")],
-    engine: Annotated[str, typer.Option(help="Key of an engine, or path of its profile.")],
+    hardware: Hardware,
+    engine: Engine,
     budget_s: Annotated[float | None, typer.Option(help="Most latency: the most accurate within it.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Least accuracy, 0 to 1: the fastest above it.")] = None,
     percentile: Annotated[float, typer.Option(help="Of latency over items.")] = 95.0,
@@ -34,12 +35,12 @@ def policy(
     large_name: Annotated[str | None, typer.Option(help="The large model's name in the traces.")] = None,
     common_items: Annotated[bool, typer.Option(help="Leave out items that lack an answer.")] = False,
     price_per_hour: Annotated[float | None, typer.Option(help="Of one device, for the cost of an answer.")] = None,
-    dtype: Annotated[str, typer.Option(help="Number format: bf16, fp16, fp32, fp8, …")] = "bf16",
-    interval: Annotated[float, typer.Option(help="Probability that the intervals hold.")] = 0.9,
+    dtype: DType = "bf16",
+    interval: Interval = 0.9,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     sensitivity: Annotated[bool, typer.Option(help="Look for what makes the choice flip.")] = True,
     plot: Annotated[Path | None, typer.Option(help="Write the Pareto front to this .html, .png, .svg or .pdf.")] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
+    output: Output = Format.TABLE,
 ) -> None:
     """Choose between policies of a small and a large model, from answers that were recorded once.
 

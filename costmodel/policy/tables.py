@@ -25,11 +25,13 @@ def _candidates(choice: PolicyChoice) -> Table:
     wanted = choice.goal.budget_s is not None or choice.goal.min_accuracy is not None
     priced = any(each.cost is not None for each in order)
     columns += ["goal"] * wanted + ["cost/1000"] * priced
+    cost = (len(columns) - 1,) * priced
     return Table(
         title=_title(choice),
         columns=tuple(columns),
         rows=tuple((*_row(each, choice), *[_reached(each)] * wanted, *[_cost(each)] * priced) for each in order),
         footer=_footer(choice),
+        spare=(9, 10, *cost, 8),
     )
 
 
