@@ -10,6 +10,7 @@ import typer
 from calibrate.commands import engine as cli_engine
 from calibrate.commands import fit as cli_fit
 from costmodel.options import complete_engine, complete_hardware, complete_model
+from costmodel.progress import progress_bar
 from costmodel.render import note
 
 __all__ = ["app"]
@@ -47,7 +48,6 @@ def run(
 
     Example: costmodel calibrate run --device auto --model Qwen/Qwen3-VL-2B-Instruct --out profile.json
     """
-    from calibrate.commands.progress import progress_bar
     from calibrate.measure.device import open_device
     from calibrate.measure.run import CalibrationPlan, calibrate_device
     from costmodel import load_engine, load_hardware, load_model
@@ -90,5 +90,7 @@ def pair(
     from calibrate.check.demo_pair import write_demo_pair
     from calibrate.measure.device import open_device
 
-    for name in write_demo_pair(out, open_device(device, threads=threads)):
+    with progress_bar("timing this machine"):
+        names = write_demo_pair(out, open_device(device, threads=threads))
+    for name in names:
         typer.echo(name)

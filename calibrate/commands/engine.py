@@ -10,6 +10,7 @@ import typer
 from costmodel.errors import InputError
 from costmodel.files import check_writable
 from costmodel.options import complete_engine, complete_hardware, complete_model
+from costmodel.progress import progress_bar
 from costmodel.render import Format, Table, emit, note
 
 if TYPE_CHECKING:
@@ -80,7 +81,6 @@ def engine(
         raise InputError("--endpoint needs --model and --hardware: what is served, and on what")
     from calibrate.check.endpoint import LiveEndpoint, calibrate_endpoint
     from calibrate.check.endpoint_runs import EndpointDesign
-    from calibrate.commands.progress import progress_bar
     from calibrate.engines.openai_endpoint import Endpoint
     from costmodel.specs.images import ImageSize
 
@@ -121,7 +121,8 @@ def _from_cases(
     names = sorted({case.engine for case in rows})
     if not start and len(names) != 1:
         raise InputError(f"the runs are of {len(names)} engines ({', '.join(names)}); name one with --engine")
-    fit = fit_engine(rows, load_engine(start or names[0]), hardware=hardware, hold_out=hold_out)
+    with progress_bar("fitting"):
+        fit = fit_engine(rows, load_engine(start or names[0]), hardware=hardware, hold_out=hold_out)
     write_atomic(out, fit.engine.model_dump_json(indent=1) + "\n")
     emit(engine_tables(fit), fit.model_dump_json(indent=1), output)
     note(f"profile: {out}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from costmodel.options import complete_hardware
+from costmodel.progress import progress_bar
 from costmodel.render import Format, emit, note
 
 __all__ = ["evaluate", "fit", "import_rows", "rebuild", "register"]
@@ -45,7 +46,9 @@ def fit(
         measured_by=f"rows of {', '.join(path.name for path in rows)}, fitted by costmodel calibrate fit",
         date=datetime.now(UTC).date().isoformat(),
     )
-    profile = fitted_profile(base_profile(hardware), tables, provenance, max_samples=max_samples_per_op)
+    with progress_bar("fitting") as progress:
+        base = base_profile(hardware)
+        profile = fitted_profile(base, tables, provenance, max_samples=max_samples_per_op, progress=progress)
     profile = with_slices(profile, rows)
     refused = [text for text in profile.provenance.notes if text.startswith("no law for")]
     if not profile.laws:
@@ -72,8 +75,9 @@ def import_rows(
 
     if source != "aiconfigurator":
         raise UnknownKeyError("source", source, ["aiconfigurator"])
-    imported = import_tables(gpu, stack)
-    write_columns(imported.columns, out)
+    with progress_bar("reading"):
+        imported = import_tables(gpu, stack)
+        write_columns(imported.columns, out)
     for reason, count in sorted(imported.columns.unreadable.items()):
         note(f"left out {count} rows: {reason}")
     for table, version in imported.sources.items():
@@ -103,7 +107,8 @@ def evaluate(
     for reason, count in sorted(tables.dropped.items()):
         note(f"dropped {count} rows: {reason}")
     hardware = load_hardware(profile)
-    result = score(hardware, tables, interval=interval)
+    with progress_bar("scoring"):
+        result = score(hardware, tables, interval=interval)
     if plot is not None:
         from calibrate.accuracy.evaluate import held_out_points
         from costmodel.plots import kernel_figure, write_figure
@@ -130,11 +135,13 @@ def rebuild(
     from costmodel.files import write_atomic
 
     tables, profiles, scores = {}, {}, []
-    for profile, table_set in rebuild_all(folder, date=datetime.now(UTC).date().isoformat()):
-        tables[profile.key], profiles[profile.key] = table_set, profile
-        scores.append(score(profile, table_set))
-        note(f"{profile.key}: {len(profile.laws)} laws")
-    left_out = rebuild_priors(folder, tables, profiles)
+    date = datetime.now(UTC).date().isoformat()
+    with progress_bar("rebuilding") as progress:
+        for profile, table_set in rebuild_all(folder, date=date, progress=progress):
+            tables[profile.key], profiles[profile.key] = table_set, profile
+            scores.append(score(profile, table_set))
+            note(f"{profile.key}: {len(profile.laws)} laws")
+        left_out = rebuild_priors(folder, tables, profiles)
     if accuracy_doc is not None:
         write_atomic(accuracy_doc, page(scores, left_out))
     text = json.dumps([entry.model_dump() for entry in scores])

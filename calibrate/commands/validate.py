@@ -10,6 +10,7 @@ import typer
 
 from costmodel.errors import InputError
 from costmodel.options import complete_engine, complete_hardware, complete_model
+from costmodel.progress import progress_bar
 from costmodel.render import Format, emit, note
 
 if TYPE_CHECKING:
@@ -71,9 +72,10 @@ def validate(
     if cases is not None:
         from costmodel.cases import check_cases, read_cases
 
-        result = check_cases(
-            read_cases(cases), hardware=hardware, engine=engine, interval=interval, max_error=max_error
-        )
+        with progress_bar("predicting"):
+            result = check_cases(
+                read_cases(cases), hardware=hardware, engine=engine, interval=interval, max_error=max_error
+            )
     elif results:
         if not model or not hardware or not engine:
             raise InputError("--results needs --model, --hardware and --engine: the files do not say")
@@ -116,7 +118,6 @@ def _check_results(paths: list[Path], served: ServedAs, interval: float, max_err
 
 def _run_live(plan: LivePlan, device: str, threads: int, runs: Path) -> Validation:
     from calibrate.check.live import validate_live
-    from calibrate.commands.progress import progress_bar
     from calibrate.measure.device import open_device
 
     target = open_device(device, threads=threads)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from costmodel.options import DType, Engine, Hardware, Interval, Output, complete_model
+from costmodel.progress import progress_bar
 from costmodel.render import Format, emit, note
 
 if TYPE_CHECKING:
@@ -58,27 +59,28 @@ def policy(
     goal = Goal(budget_s=budget_s, min_accuracy=min_accuracy, percentile=percentile)
     deployment = Deployment(devices=devices, reuse_prefix=reuse_prefix)
     small_spec, large_spec = load_model(small), load_model(large)
-    recorded = TraceSet.of(
-        read_traces(traces),
-        small=small_name or small_spec.name,
-        large=large_name or large_spec.name,
-        common_items=common_items,
-    )
-    result = choose_policy(
-        small_spec,
-        large_spec,
-        recorded,
-        load_hardware(hardware),
-        load_engine(engine),
-        goal=goal,
-        plans=_plans(candidate),
-        deployment=deployment,
-        dtype=dtype,
-        interval=interval,
-        price_per_hour=price_per_hour,
-        with_sensitivity=sensitivity,
-        seed=seed,
-    )
+    with progress_bar("replaying"):
+        recorded = TraceSet.of(
+            read_traces(traces),
+            small=small_name or small_spec.name,
+            large=large_name or large_spec.name,
+            common_items=common_items,
+        )
+        result = choose_policy(
+            small_spec,
+            large_spec,
+            recorded,
+            load_hardware(hardware),
+            load_engine(engine),
+            goal=goal,
+            plans=_plans(candidate),
+            deployment=deployment,
+            dtype=dtype,
+            interval=interval,
+            price_per_hour=price_per_hour,
+            with_sensitivity=sensitivity,
+            seed=seed,
+        )
     _show(result, output, plot)
 
 
