@@ -18,7 +18,7 @@ from costmodel.pricing import Bound, Pricer
 from costmodel.profiles import EngineProfile, HardwareProfile
 from costmodel.program import Options, Stage
 from costmodel.quantity import Quantity
-from costmodel.specs.base import Frozen
+from costmodel.specs.base import Frozen, Shown
 from costmodel.specs.images import ImageLayout
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
@@ -42,7 +42,7 @@ class Latency(Frozen):
     total_s: Quantity
 
 
-class Prediction(Frozen):
+class Prediction(Shown):
     """What ``costmodel predict --format json`` prints."""
 
     schema_version: int = 1

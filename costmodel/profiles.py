@@ -11,7 +11,7 @@ from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, Positi
 from costmodel.documents import SCHEMA_VERSION, read_document
 from costmodel.errors import ProfileError, UnknownKeyError
 from costmodel.files import existing_file
-from costmodel.specs.base import Frozen
+from costmodel.specs.base import Frozen, Shown
 
 __all__ = [
     "Coefficient",
@@ -165,7 +165,7 @@ class Provenance(Frozen):
     notes: tuple[str, ...] = ()
 
 
-class HardwareProfile(Frozen):
+class HardwareProfile(Shown):
     """One device: its datasheet, operator-law coefficients (tier 1) and model slices (tier 2)."""
 
     schema_version: int = SCHEMA_VERSION
@@ -186,7 +186,7 @@ class HardwareProfile(Frozen):
         return None
 
 
-class EngineProfile(Frozen):
+class EngineProfile(Shown):
     """One software stack: what the host costs and how layers become kernels.
 
     Attributes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Table", "layout"]
+__all__ = ["Table", "is_numeric", "layout"]
 
 _GAP = 2
 # A column of words is not wrapped to less than this: a leaning tower of syllables is worse than a missing column.
@@ -80,7 +80,7 @@ def _widths(table: Table, width: int | None, *, whole_names: bool) -> list[int] 
     if width is None:
         return natural
     least = [
-        _least(name, column, whole=_numeric(column) or (whole_names and index == 0))
+        _least(name, column, whole=is_numeric(column) or (whole_names and index == 0))
         for index, (name, column) in enumerate(zip(table.columns, cells, strict=True))
     ]
     room = width - _GAP * (len(natural) - 1)
@@ -105,7 +105,8 @@ def _words(cell: str) -> list[str]:
     return textwrap.wrap(cell, width=1, break_long_words=False)
 
 
-def _numeric(column: tuple[str, ...]) -> bool:
+def is_numeric(column: tuple[str, ...]) -> bool:
+    """Whether a column lines up better on the right."""
     return all(cell[:1].isdigit() or cell[:1] in "+-±" for cell in column if cell)
 
 
@@ -115,7 +116,7 @@ def _grid(table: Table, widths: list[int]) -> RenderableType:
 
     grid = RichTable(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
     for index, (name, width) in enumerate(zip(table.columns, widths, strict=True)):
-        numeric = index > 0 and _numeric(tuple(row[index] for row in table.rows))
+        numeric = index > 0 and is_numeric(tuple(row[index] for row in table.rows))
         grid.add_column(Text(name), justify="right" if numeric else "left", width=width, overflow="fold")
     for row in table.rows:
         lines = (textwrap.wrap(cell, max(width, 1)) for cell, width in zip(row, widths, strict=True))
