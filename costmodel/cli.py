@@ -32,6 +32,7 @@ from costmodel.options import (
     complete_hardware,
     complete_model,
     complete_quantization,
+    complete_schema,
 )
 from costmodel.render import Format, emit, note
 
@@ -49,7 +50,7 @@ app = typer.Typer(
 # Exit status that typer makes of Ctrl-C.
 _INTERRUPTED = 130
 
-_BUILT_IN = ("predict", "breakeven", "models", "hardware", "engines", "report")
+_BUILT_IN = ("predict", "breakeven", "models", "hardware", "engines", "report", "schema")
 
 
 @app.command()
@@ -254,6 +255,30 @@ def report(
         commands=command or (),
     )
     note(f"report: {out}")
+
+
+@app.command()
+def schema(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Which one to print; all are listed if not given.", autocompletion=complete_schema),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write every schema to this folder.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print the JSON Schema of a profile, a case, a trace or a result.
+
+    Example: costmodel schema prediction
+    """
+    from costmodel.schemas import document_kinds, schema_table, schema_text, write_schemas
+
+    if out is not None:
+        write_schemas(out)
+        note(f"schemas: {out}")
+    elif name is not None:
+        typer.echo(schema_text(name), nl=False)
+    else:
+        emit([schema_table()], json.dumps(list(document_kinds()), indent=1), output)
 
 
 def _chosen(action: str, key: str | None, known: Sequence[str]) -> Sequence[str]:

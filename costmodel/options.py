@@ -24,6 +24,7 @@ __all__ = [
     "complete_hardware",
     "complete_model",
     "complete_quantization",
+    "complete_schema",
 ]
 
 
@@ -56,6 +57,13 @@ def complete_quantization(incomplete: str) -> list[str]:
     from costmodel.program import QUANTIZATIONS
 
     return [name for name in QUANTIZATIONS if name.startswith(incomplete)]
+
+
+def complete_schema(incomplete: str) -> list[str]:
+    """Schemas whose name begins so."""
+    from costmodel.schemas import document_kinds
+
+    return [name for name in document_kinds() if name.startswith(incomplete)]
 
 
 def _keys(kind: Literal["gpus", "engines"], incomplete: str) -> list[str]:
