@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from costmodel.terminal import Table, layout
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["Format", "Table", "emit", "note"]
 
@@ -58,15 +63,22 @@ def _markdown(table: Table) -> str:
 
 
 def _terminal(table: Table) -> None:
-    """Fit the width of a terminal; in a pipe, lines are as long as they are."""
+    """Fit the width of a terminal; in a pipe, lines are as long as they are, and end where their text does."""
     from rich.console import Console
 
     narrow = sys.stdout.isatty()
     console = Console(width=None if narrow else _NO_LIMIT, highlight=False)
+    with console.capture() as captured:
+        _print_table(console, table, console.width if narrow else None)
+    text = captured.get()
+    sys.stdout.write(text if narrow else re.sub(r" +$", "", text, flags=re.MULTILINE))
+
+
+def _print_table(console: Console, table: Table, width: int | None) -> None:
     if table.title:
         console.print(table.title, markup=False, style="bold")
     if table.rows:
-        grid, left_out = layout(table, console.width if narrow else None)
+        grid, left_out = layout(table, width)
         console.print(grid)
         if left_out:
             console.print(left_out, style="dim")

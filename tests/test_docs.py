@@ -122,7 +122,9 @@ def test_the_first_page_word_for_word(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         printed, ran = done.stdout, ran + 1
     assert ran >= 6
-    assert {"breakeven.html", "report.html", "prediction.json"} <= {entry.name for entry in tmp_path.iterdir()}
+    assert {"breakeven.html", "report.html", "prediction.json"} <= {
+        entry.name for entry in (tmp_path / "build").iterdir()
+    }
 
 
 def test_what_the_first_page_installs_exists() -> None:

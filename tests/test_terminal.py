@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from costmodel import progress
+from costmodel import cli, progress, render
 from costmodel.terminal import Table, layout
 
 MAIN = "from costmodel.cli import main; main()"
@@ -65,10 +65,35 @@ def in_a_terminal(words: list[str], *, columns: int = 80) -> str:
     return text.decode()
 
 
-def in_a_pipe(words: list[str]) -> str:
-    done = subprocess.run([sys.executable, "-c", MAIN, *words], capture_output=True, text=True, cwd=REPO, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+class Screen(io.StringIO):
+    """What says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def tables_of(words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Table]:
+    """Tables that a command shows, run in this process."""
+    found: list[Table] = []
+    monkeypatch.setattr(render, "_terminal", found.append)
+    monkeypatch.setattr(sys, "argv", ["costmodel", *words])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert not caught.value.code
+    monkeypatch.undo()
+    assert found
+    return found
+
+
+def shown(tables: list[Table], file: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is written of them where standard output is ``file``, 80 columns wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", file)
+    for table in tables:
+        render._terminal(table)
+    monkeypatch.undo()
+    return file.getvalue()
 
 
 def plain(text: str) -> str:
@@ -76,25 +101,34 @@ def plain(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_eighty_columns_are_enough(name: str) -> None:
-    shown, piped = in_a_terminal(SHOWN[name]), in_a_pipe(SHOWN[name])
-    assert max(len(line) for line in plain(shown).splitlines()) <= 80
-    assert "…" not in plain(shown).replace("vl …", "")
-    assert "\x1b" not in piped
-    # Every row is found again by its first cell, whole or broken after a hyphen.
-    firsts = {line.split("  ")[0].strip() for line in piped.splitlines() if "  " in line.strip()}
-    squeezed = "".join(plain(shown).split())
-    assert firsts
-    assert all("".join(first.split()) in squeezed for first in firsts if not re.search(r"-\S*-last", first))
+def test_eighty_columns_are_enough(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = tables_of(SHOWN[name], monkeypatch)
+    screen, pipe = shown(tables, Screen(), monkeypatch), shown(tables, io.StringIO(), monkeypatch)
+    assert max(len(line) for line in plain(screen).splitlines()) <= 80
+    assert "…" not in plain(screen)
+    squeezed = "".join(plain(screen).split())
+    # Every row is found by its first cell, which may be broken after a hyphen.
+    assert all("".join(row[0].replace("-", "").split()) in squeezed.replace("-", "") for row in rows_of(tables))
+    assert "\x1b" not in pipe
+    assert not [line for line in pipe.splitlines() if line != line.rstrip()]
+    lines = pipe.splitlines()
+    for row in rows_of(tables):
+        assert any(all(cell in line for cell in row) for line in lines), "a row is one line in a pipe"
 
 
-def test_a_row_is_one_line_in_a_pipe() -> None:
-    for name in ("hardware", "engines", "models"):
-        lines = [line for line in in_a_pipe(SHOWN[name]).splitlines() if line.strip()]
-        first, second = lines[0], lines[1]
-        assert len(lines) > 3
-        assert len(first) == len(second)
-        assert all(line[0] != " " for line in lines)
+def rows_of(tables: list[Table]) -> list[tuple[str, ...]]:
+    return [row for table in tables for row in table.rows]
+
+
+def test_a_real_terminal_and_a_real_pipe() -> None:
+    screen = in_a_terminal(["hardware"])
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "hardware"], capture_output=True, text=True, cwd=REPO, timeout=60
+    )
+    assert "\x1b[1m" in screen
+    assert max(len(line) for line in plain(screen).splitlines()) <= 80
+    assert "\x1b" not in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) > 80
 
 
 def printed(table: Table, width: int | None) -> list[str]:
@@ -165,7 +199,7 @@ def test_progress_in_a_pipe_is_a_line_each_tenth(
 
 _BAR = """
 import sys, time
-from costmodel import progress
+from costmodel import cli, progress, render
 progress._DELAY_S = {delay}
 sys.stderr = sys.stdout
 with progress.progress_bar("counting") as update:
