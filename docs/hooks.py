@@ -12,10 +12,13 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
-__all__ = ["on_config", "on_page_content", "on_page_markdown"]
+__all__ = ["on_config", "on_page_content", "on_page_markdown", "on_post_page"]
 
 _ROOT = Path(__file__).parent.parent
 _WIDTH = 80
+# Characters of TeX beyond which a formula does not fit a phone.
+_LONG = 60
+_SEARCH = 'class="md-search" data-md-component="search"'
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 # Pages that repeat a file of the repository's root.
 _INCLUDED = {"contributing.md": "CONTRIBUTING.md", "changes.md": "CHANGELOG.md"}
@@ -45,8 +48,15 @@ def on_page_content(content: str, page: Any, config: Any, files: Any) -> str:
     return content.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
 
 
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Name the theme's search box for those who hear the page."""
+    return output.replace(_SEARCH, f'{_SEARCH} aria-label="Search"')
+
+
 def _mathml(formula: str) -> str:
-    return f'<span class="maths">{convert(formula.strip())}</span>'
+    """A formula; a long one can be reached with the keyboard, since it scrolls."""
+    reach = ' tabindex="0"' if len(formula) > _LONG else ""
+    return f'<span class="maths"{reach}>{convert(formula.strip())}</span>'
 
 
 def _commands() -> str:

@@ -19,11 +19,9 @@ def main() -> None:
         hardware = load_hardware(key)
         total = predict(LARGE, hardware, ENGINE, REQUEST).latency.total_s
         point = break_even(SMALL, LARGE, hardware, ENGINE, REQUEST, large_output_tokens=32).break_even_output_tokens
-        span = " to ".join(format_seconds(value) for value in (total.low, total.high))
-        lengths = "never" if point is None else f"{point.value:.0f} ({point.low:.0f} to {point.high:.0f})"
-        print(
-            f"{key:<10} {format_seconds(total.value):>8} ({span}); 32 large tokens take as long as {lengths} small ones"
-        )
+        span = f"{format_seconds(total.low)} to {format_seconds(total.high)}"
+        lengths = "never" if point is None else f"{point.value:.0f} ({point.low:.0f} to {point.high:.0f}) small tokens"
+        print(f"{key}: {format_seconds(total.value)} ({span}); 32 large tokens take as long as {lengths}")
 
 
 if __name__ == "__main__":
