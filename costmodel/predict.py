@@ -31,7 +31,19 @@ _PIXEL_BYTES = 4
 
 
 class Latency(Frozen):
-    """Stage times of a request, in seconds."""
+    """Stage times of a request, in seconds.
+
+    Attributes
+    ----------
+    preprocess_s, encode_s, prefill_s, decode_s
+        The four stages; decode is all steps after the first token.
+    ttft_s
+        Time to the first token: preprocess, encode and prefill.
+    tpot_s
+        Mean time of an output token after the first.
+    total_s
+        The whole request.
+    """
 
     preprocess_s: Quantity
     encode_s: Quantity
@@ -43,7 +55,23 @@ class Latency(Frozen):
 
 
 class Prediction(Shown):
-    """What ``costmodel predict --format json`` prints."""
+    """What ``costmodel predict --format json`` prints.
+
+    Attributes
+    ----------
+    interval
+        Probability that each quantity of ``latency`` holds.
+    visual_tokens
+        Of each image, in the decoder.
+    prompt_tokens_total
+        Text, visual tokens and what a template puts around them.
+    bound
+        What each stage on the device waits for: compute, memory or host.
+    sources
+        Tier of calibration behind each group of coefficients.
+    warnings
+        What makes the prediction less sure than it looks, or the request impossible.
+    """
 
     schema_version: int = 1
     model: str
