@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo docs test clean
+.PHONY: bench demo docs test clean
 .PRECIOUS: $(VENV)/%
 
 $(VENV)/%: pyproject.toml constraints.txt
@@ -23,6 +23,13 @@ test: $(VENV)/dev
 
 docs: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Speed against the stored baseline, memory, the command as a process. Peers and the scaling plot: docs/benchmarks.md.
+bench: $(VENV)/dev
+	mkdir -p build
+	$(BIN)/pytest benchmarks --benchmark-timer=time.process_time --benchmark-json=build/bench.json
+	$(BIN)/python benchmarks/compare.py build/bench.json
+	$(BIN)/python benchmarks/process.py
 
 clean:
 	rm -rf build dist $(VENV)

@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from costmodel.breakeven import BreakEven, break_even
 from costmodel.errors import CostModelError
 from costmodel.families.sources import load_model
 from costmodel.predict import Prediction, predict
@@ -19,13 +19,16 @@ from costmodel.specs.images import ImageSize
 from costmodel.specs.workload import Workload
 
 if TYPE_CHECKING:
+    from costmodel.breakeven import BreakEven, break_even
     from costmodel.policy.choose import choose_policy
+    from costmodel.sweeping.result import Sweep, sweep
 
 __all__ = [
     "BreakEven",
     "CostModelError",
     "ImageSize",
     "Prediction",
+    "Sweep",
     "Workload",
     "break_even",
     "choose_policy",
@@ -33,13 +36,20 @@ __all__ = [
     "load_hardware",
     "load_model",
     "predict",
+    "sweep",
 ]
+
+_LATER = {
+    "BreakEven": "costmodel.breakeven",
+    "Sweep": "costmodel.sweeping.result",
+    "break_even": "costmodel.breakeven",
+    "choose_policy": "costmodel.policy.choose",
+    "sweep": "costmodel.sweeping.result",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Policies are loaded when they are asked for: predictions start faster without."""
-    if name == "choose_policy":
-        from costmodel.policy.choose import choose_policy
-
-        return choose_policy
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """What is not a prediction is loaded when it is asked for: predictions start faster without."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -110,7 +110,8 @@ class _Side:
 
     def run(self, output_tokens: int) -> Estimate:
         """Total of one run: the two models run at different times, so that the device's drift is not shared."""
-        return self.total(output_tokens).with_shared_error(f"run {self.role}", self._hardware.run_log_sd)
+        hardware = self._hardware
+        return self.total(output_tokens).on_device(hardware.run_log_sd, hardware.device_log_sd, run=f"run {self.role}")
 
     def quantity(self, output_tokens: int, interval: float) -> Quantity:
         """Total with its interval."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from costmodel.csv_text import read_csv
 from costmodel.errors import CostModelError, MeasurementError
 from costmodel.families.sources import load_model
-from costmodel.files import read_bytes
 from costmodel.predict import Latency, predict
 from costmodel.profiles import EngineProfile, HardwareProfile, load_engine, load_hardware
 from costmodel.specs.base import Frozen
@@ -58,21 +56,18 @@ def read_cases(path: Path) -> tuple[Case, ...]:
 
     Raises
     ------
+    InputError
+        If the file is no table.
     MeasurementError
         If a column is missing, or a cell is not what its column holds; names row and column.
     """
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise MeasurementError(f"{path.name}: not a text file; expected CSV in UTF-8") from None
-    reader = csv.DictReader(io.StringIO(text))
-    columns = tuple(reader.fieldnames or ())
+    columns, rows = read_csv(path)
     missing = [name for name in _REQUIRED if name not in columns]
     times = [stage for stage in STAGES if f"{stage}_s" in columns]
     if missing or not times:
         expected = ", ".join(missing) or "at least one of " + ", ".join(f"{stage}_s" for stage in STAGES)
         raise MeasurementError(f"{path.name}: missing column(s) {expected}")
-    return tuple(_case(row, times, f"{path.name}: row {number}") for number, row in enumerate(reader, start=2))
+    return tuple(_case(row, times, f"{path.name}: row {number}") for number, row in enumerate(rows, start=2))
 
 
 def _case(row: Mapping[str, str | None], times: Sequence[str], where: str) -> Case:

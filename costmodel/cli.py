@@ -6,6 +6,7 @@ Exit status: 0 success, 1 a check that was asked for failed, 2 bad input (one li
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -309,6 +310,11 @@ def _load_plugins() -> None:
             app.command(name=point.name)(loaded)
 
 
+def _discard_output() -> None:
+    """What is still buffered can't be written: the interpreter would try again when it ends, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run the command line."""
     if len(sys.argv) < 2 or sys.argv[1] not in _BUILT_IN:
@@ -316,8 +322,13 @@ def main() -> None:
     try:
         command = with_examples(typer.main.get_command(app))
         status = command(args=sys.argv[1:] or ["--help"], prog_name="costmodel", standalone_mode=False)
+        sys.stdout.flush()
     except CostModelError as error:
         note(f"error: {error}")
+        status = 2
+    except OSError as error:
+        note(f"error: {error.filename or 'output'}: {error.strerror}")
+        _discard_output()
         status = 2
     except SystemExit:
         # Typer exits by itself only where the reader of its output has gone: that is no failure.

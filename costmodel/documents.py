@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
+from costmodel import strict_json
 from costmodel.errors import ProfileError
 from costmodel.files import read_bytes
 from costmodel.specs.base import Frozen, first_problem
@@ -38,8 +38,8 @@ def read_document(path: Path, cls: type[_F]) -> _F:
 
 def _check_schema(raw: bytes, path: Path) -> None:
     try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        content = strict_json.loads(raw)
+    except ValueError as error:
         raise ProfileError(f"{path.name}: not a JSON file ({error})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:

@@ -6,10 +6,11 @@ up over layers and steps instead of averaging out. Different sources are indepen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costmodel.ops import Num
 
@@ -25,14 +26,25 @@ class Estimate:
 
     def scaled(self, factor: Num) -> Estimate:
         """``factor`` times as long, with the same relative error."""
-        return Estimate(self.value_s * factor, {source: sd * factor for source, sd in self.sd_s.items()})
+        return self.mapped(lambda part: part * factor)
 
-    def averaged(self, weights: Num) -> Estimate:
-        """Weighted sum over the last axis."""
-        return Estimate(
-            np.sum(self.value_s * weights, axis=-1),
-            {source: np.sum(sd * weights, axis=-1) for source, sd in self.sd_s.items()},
-        )
+    def mapped(self, function: Callable[[Num], Num]) -> Estimate:
+        """The same linear function of the value and of every error."""
+        return Estimate(function(self.value_s), {source: function(sd) for source, sd in self.sd_s.items()})
+
+    def averaged(self, weights: NDArray[np.float64]) -> Estimate:
+        """Weighted sum over the last axis; what is the same for all weights need not have that axis."""
+
+        def average(part: Num) -> Num:
+            if np.ndim(part) == 0 or np.shape(part)[-1] != len(weights):
+                return np.asarray(np.sum(part * weights, axis=-1))
+            return np.asarray(part @ weights)
+
+        return self.mapped(average)
+
+    def on_device(self, run_log_sd: float, device_log_sd: float, *, run: str = "run") -> Estimate:
+        """With what a run on one device of a kind adds: its drift, and how it differs from its like (equation 90)."""
+        return self.with_shared_error(run, run_log_sd).with_shared_error("device", device_log_sd)
 
     def with_shared_error(self, source: str, log_sd: float) -> Estimate:
         """One more source, proportional to the whole time."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from costmodel.ops import dtype_of
+import numpy as np
+
+from costmodel.ops import Num, dtype_of
 from costmodel.program import Options
 from costmodel.specs.base import Frozen
 from costmodel.specs.model import DecoderSpec, ModelSpec
 
-__all__ = ["Memory", "memory_of", "weight_bytes"]
+__all__ = ["Memory", "memory_of", "memory_parts", "weight_bytes"]
 
 
 class Memory(Frozen):
@@ -44,7 +46,39 @@ def memory_of(
     capacity_bytes: float,
     cross_tokens: int = 0,
 ) -> Memory:
-    """Weights, KV cache at the end of the answer, and the activations of the widest layer.
+    """Weights, KV cache at the end of the answer, and the activations; parameters as for :func:`memory_parts`."""
+    parts = memory_parts(
+        model,
+        context_tokens=context_tokens,
+        largest_pass_tokens=largest_pass_tokens,
+        patches=patches,
+        batch=batch,
+        options=options,
+        cross_tokens=cross_tokens,
+    )
+    weights, kv_cache, activations = map(float, parts)
+    total = weights + kv_cache + activations
+    return Memory(
+        weights_bytes=weights,
+        kv_cache_bytes=kv_cache,
+        activations_bytes=activations,
+        total_bytes=total,
+        capacity_bytes=capacity_bytes,
+        fits=total <= capacity_bytes,
+    )
+
+
+def memory_parts(
+    model: ModelSpec,
+    *,
+    context_tokens: Num,
+    largest_pass_tokens: Num,
+    patches: Num,
+    batch: Num,
+    options: Options,
+    cross_tokens: Num = 0,
+) -> tuple[float, Num, Num]:
+    """Bytes of the weights, of the KV cache at the end of the answer, and of the activations of the widest layer.
 
     Parameters
     ----------
@@ -57,7 +91,6 @@ def memory_of(
     cross_tokens
         Vision states per request that cross-attention reads.
     """
-    weights = weight_bytes(model, options)
     kv_cache = batch * sum(
         group.count
         * group.attention.cache_bytes(
@@ -68,21 +101,12 @@ def memory_of(
         )
         for group in model.decoder.layers
     )
-    widest = max(
-        batch * largest_pass_tokens * _decoder_width(model.decoder, options.num_devices),
-        batch * patches * _vision_width(model),
+    widest = np.maximum(
+        1.0 * batch * largest_pass_tokens * _decoder_width(model.decoder, options.num_devices),
+        1.0 * batch * patches * _vision_width(model),
     )
     logits = batch * model.decoder.vocab_size * 4
-    activations = widest * dtype_of(options.dtype).activation_bytes + logits
-    total = weights + kv_cache + activations
-    return Memory(
-        weights_bytes=weights,
-        kv_cache_bytes=kv_cache,
-        activations_bytes=activations,
-        total_bytes=total,
-        capacity_bytes=capacity_bytes,
-        fits=total <= capacity_bytes,
-    )
+    return weight_bytes(model, options), kv_cache, widest * dtype_of(options.dtype).activation_bytes + logits
 
 
 def _decoder_width(decoder: DecoderSpec, devices: int) -> float:

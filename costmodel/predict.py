@@ -14,24 +14,35 @@ from costmodel.errors import WorkloadError
 from costmodel.estimate import Estimate, total
 from costmodel.memory import Memory, memory_of
 from costmodel.ops import dtype_of
-from costmodel.pricing import Bound, Pricer
+from costmodel.pricing import Bound, Priced, Pricer
 from costmodel.profiles import EngineProfile, HardwareProfile
-from costmodel.program import Options, Stage
+from costmodel.program import Options
 from costmodel.quantity import Quantity
 from costmodel.specs.base import Frozen, Shown
 from costmodel.specs.images import ImageLayout
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 
-__all__ = ["Forecast", "Latency", "Prediction", "estimate", "predict"]
+__all__ = [
+    "DECODE_NODES",
+    "PIXEL_BYTES",
+    "Forecast",
+    "Latency",
+    "Prediction",
+    "estimate",
+    "legendre",
+    "predict",
+    "set_up",
+]
 
 # Context lengths at which a decode step is priced; exact for laws that are polynomials of degree 11 in the context.
-_DECODE_NODES = 6
-_PIXEL_BYTES = 4
+DECODE_NODES = 6
+# Three channels of a pixel in fp32, as a processor copies it to the device.
+PIXEL_BYTES = 12
 
 
 class Latency(Frozen):
-    """Stage times of a request, in seconds.
+    """Stage times of a request, in seconds; without an interval, low and high equal the value.
 
     Attributes
     ----------
@@ -80,7 +91,7 @@ class Prediction(Shown):
     dtype: str
     quantization: str = "none"
     num_devices: int = 1
-    interval: float
+    interval: float | None
     workload: Workload
     visual_tokens: tuple[int, ...]
     prompt_tokens_total: int
@@ -93,32 +104,40 @@ class Prediction(Shown):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Estimates of one request, before they are turned into quantities with an interval."""
+    """Estimates of one request, before they are turned into quantities with an interval.
+
+    Attributes
+    ----------
+    passes
+        By stage on the device, its priced forward passes: several where a prefill is cut into chunks.
+    """
 
     pricer: Pricer
     layouts: tuple[ImageLayout, ...]
     prompt_tokens: int
     output_tokens: int
     stages: dict[str, Estimate]
-    programs: tuple[Stage, ...]
+    passes: dict[str, tuple[Priced, ...]]
     memory: Memory
 
     @property
     def bound(self) -> dict[str, Bound]:
         """What each stage on the device waits for."""
-        return {stage.name: self.pricer.bound(stage) for stage in self.programs}
+        return {name: self.pricer.bound(passes) for name, passes in self.passes.items()}
 
     @property
     def total(self) -> Estimate:
         """The whole request."""
         return total(self.stages.values())
 
-    def latency(self, interval: float) -> Latency:
+    def latency(self, interval: float | None) -> Latency:
         """Every stage with its interval; what a device adds from run to run is in all of them."""
-        run_log_sd = self.pricer.hardware.run_log_sd
+        hardware = self.pricer.hardware
 
         def quantity(estimate: Estimate) -> Quantity:
-            noisy = estimate.with_shared_error("run", run_log_sd)
+            if interval is None:
+                return Quantity.exactly(float(estimate.value_s))
+            noisy = estimate.on_device(hardware.run_log_sd, hardware.device_log_sd)
             return Quantity.from_log_sd(float(noisy.value_s), float(noisy.log_sd()), interval=interval)
 
         stages = self.stages
@@ -134,7 +153,7 @@ class Forecast:
 
 
 @cache
-def _legendre(nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def legendre(nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gauss-Legendre nodes and weights on [0, 1]."""
     x, w = np.polynomial.legendre.leggauss(nodes)
     return (x + 1) / 2, w / 2
@@ -151,7 +170,7 @@ def predict(
     quantization: str = "none",
     num_devices: int = 1,
     chunk_tokens: int | None = None,
-    interval: float = 0.9,
+    interval: float | None = 0.9,
 ) -> Prediction:
     """Predict the latency of a request.
 
@@ -168,7 +187,7 @@ def predict(
     chunk_tokens
         Most tokens of a request in one pass of the prefill; all of them where not given.
     interval
-        Probability that the intervals should hold.
+        Probability that the intervals should hold. ``None``: values alone, in a third of the time.
 
     Raises
     ------
@@ -190,6 +209,7 @@ def predict(
         quantization=quantization,
         num_devices=num_devices,
         chunk_tokens=chunk_tokens,
+        errors=interval is not None,
     )
     return Prediction(
         model=model.name,
@@ -221,24 +241,26 @@ def estimate(
     quantization: str = "none",
     num_devices: int = 1,
     chunk_tokens: int | None = None,
+    errors: bool = True,
 ) -> Forecast:
-    """Estimates by stage with their sources of error; parameters and errors as :func:`predict`."""
-    dtype_of(kv_dtype or dtype)
-    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
-    for name in (dtype, options.linear_dtype):
-        hardware.datasheet.flops_per_s(dtype_of(name).compute)
-    _check_options(model, options)
-    # Slices were measured on one device, with weights that are not quantised.
-    plain = num_devices == 1 and quantization == "none"
-    slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if plain else None
-    pricer = Pricer(hardware, engine, slices)
+    """Estimates by stage, and with ``errors`` their sources of error; parameters and errors as :func:`predict`."""
+    pricer, options = set_up(
+        model,
+        hardware,
+        engine,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        quantization=quantization,
+        num_devices=num_devices,
+        chunk_tokens=chunk_tokens,
+    )
     layouts = program.image_layouts(model, workload.images)
     prompt = workload.prompt_tokens + sum(i.visual_tokens + i.extra_text_tokens for i in layouts)
     if workload.cached_prefix_tokens >= prompt:
         raise WorkloadError(
             f"cached_prefix_tokens is {workload.cached_prefix_tokens}, expected fewer than the prompt's {prompt}"
         )
-    stages, programs = _stages(pricer, model, workload, layouts, prompt, options)
+    stages, passes = _stages(pricer, model, workload, layouts, prompt, options, errors=errors)
     memory = memory_of(
         model,
         context_tokens=prompt + workload.output_tokens,
@@ -250,7 +272,31 @@ def estimate(
         capacity_bytes=hardware.datasheet.memory_bytes,
     )
     _check_limits(pricer, model, workload, prompt, memory)
-    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, programs, memory)
+    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, passes, memory)
+
+
+def set_up(
+    model: ModelSpec,
+    hardware: HardwareProfile,
+    engine: EngineProfile,
+    *,
+    dtype: str = "bf16",
+    kv_dtype: str | None = None,
+    quantization: str = "none",
+    num_devices: int = 1,
+    chunk_tokens: int | None = None,
+) -> tuple[Pricer, Options]:
+    """What prices the requests of a model, and how its layers are run; parameters and errors as :func:`predict`."""
+    dtype_of(kv_dtype or dtype)
+    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
+    for name in (dtype, options.linear_dtype):
+        hardware.datasheet.flops_per_s(dtype_of(name).compute)
+    _check_options(model, options)
+    # Slices were measured on one device, with weights that are not quantised.
+    plain = num_devices == 1 and quantization == "none"
+    fitting = plain and hardware.slices
+    slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if fitting else None
+    return Pricer(hardware, engine, slices), options
 
 
 def _check_options(model: ModelSpec, options: Options) -> None:
@@ -271,28 +317,30 @@ def _stages(
     layouts: tuple[ImageLayout, ...],
     prompt: int,
     options: Options,
-) -> tuple[dict[str, Estimate], tuple[Stage, ...]]:
+    *,
+    errors: bool,
+) -> tuple[dict[str, Estimate], dict[str, tuple[Priced, ...]]]:
     batch, cached = workload.batch, workload.cached_prefix_tokens
-    preprocess = program.preprocess(workload.images * batch, layouts * batch)
     encode = program.encode(model, layouts, batch=batch, options=options)
     cross = program.cross_tokens(layouts, options)
     chunks = program.prefill_chunks(
         model, new_tokens=prompt - cached, cached_tokens=cached, batch=batch, options=options, cross_tokens=cross
     )
     steps = workload.output_tokens - 1
-    nodes, weights = _legendre(_DECODE_NODES)
+    nodes, weights = legendre(DECODE_NODES)
     # Step i attends to prompt + i tokens, i = 1…steps; the sum over i as an integral of the midpoint rule.
     context = prompt + 0.5 + steps * nodes
     decode = program.decode_step(model, context_tokens=context, batch=batch, options=options, cross_tokens=cross)
-    copied = sum(layout.resized_pixels for layout in layouts) * batch * 3 * _PIXEL_BYTES
+    copied = sum(layout.resized_pixels for layout in layouts) * batch * PIXEL_BYTES
+    preprocess = pricer.preprocess(program.preprocess(workload.images, layouts, batch=batch), copied, errors=errors)
+    first, *middle, last = pricer.stages([encode, *chunks, decode], errors=errors)
     estimates = {
-        "preprocess": pricer.preprocess(preprocess, copied),
-        "encode": pricer.stage(encode),
-        "prefill": total(pricer.stage(chunk) for chunk in chunks),
-        "decode": pricer.stage(decode).averaged(weights * steps),
+        "preprocess": preprocess,
+        "encode": first.estimate,
+        "prefill": total(chunk.estimate for chunk in middle),
+        "decode": last.estimate.averaged(weights).scaled(steps),
     }
-    prefill = Stage("prefill", tuple(component for chunk in chunks for component in chunk.components))
-    return estimates, (encode, prefill, decode)
+    return estimates, {"encode": (first,), "prefill": tuple(middle), "decode": (last,)}
 
 
 def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: int, memory: Memory) -> None:

@@ -166,7 +166,15 @@ class Provenance(Frozen):
 
 
 class HardwareProfile(Shown):
-    """One device: its datasheet, operator-law coefficients (tier 1) and model slices (tier 2)."""
+    """One device: its datasheet, operator-law coefficients (tier 1) and model slices (tier 2).
+
+    Attributes
+    ----------
+    run_log_sd
+        How much the device varies from run to run.
+    device_log_sd
+        How much devices of this kind differ from each other; two models on one device have it in common.
+    """
 
     schema_version: int = SCHEMA_VERSION
     key: str
@@ -176,6 +184,7 @@ class HardwareProfile(Shown):
     laws: dict[str, LawFit] = Field(default_factory=dict)
     slices: tuple[SliceProfile, ...] = ()
     run_log_sd: NonNegativeFloat = 0.0
+    device_log_sd: NonNegativeFloat = 0.0
     provenance: Provenance
 
     def slice_of(self, fingerprint: str, *, engine: str, dtype: str) -> SliceProfile | None:

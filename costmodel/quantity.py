@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from statistics import NormalDist
 
+import numpy as np
+
 from costmodel.errors import WorkloadError
+from costmodel.ops.formats import Num
 from costmodel.specs.base import Frozen
 
-__all__ = ["Quantity", "normal_quantile"]
+__all__ = ["Quantity", "normal_quantile", "widening"]
 
 # Wider than this either way says that nothing is known; more would overflow.
 _MOST_LOG_WIDTH = 100.0
@@ -27,6 +29,11 @@ def normal_quantile(interval: float) -> float:
     return NormalDist().inv_cdf(0.5 + interval / 2)
 
 
+def widening(log_sd: Num, *, interval: float) -> Num:
+    """Factor by which a value is divided and multiplied for the ends of its log-normal interval."""
+    return np.exp(np.minimum(normal_quantile(interval) * log_sd, _MOST_LOG_WIDTH))
+
+
 class Quantity(Frozen):
     """A value and the interval it is expected in."""
 
@@ -35,7 +42,12 @@ class Quantity(Frozen):
     high: float
 
     @classmethod
+    def exactly(cls, value: float) -> Quantity:
+        """A value alone."""
+        return cls(value=value, low=value, high=value)
+
+    @classmethod
     def from_log_sd(cls, value: float, log_sd: float, *, interval: float) -> Quantity:
         """Log-normal interval around ``value``."""
-        factor = math.exp(min(normal_quantile(interval) * log_sd, _MOST_LOG_WIDTH))
+        factor = float(widening(log_sd, interval=interval))
         return cls(value=value, low=value / factor, high=value * factor)

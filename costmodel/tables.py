@@ -41,12 +41,16 @@ def prediction_table(prediction: Prediction) -> Table:
         rows=tuple(rows),
         footer=(
             f"{images}{prediction.prompt_tokens_total} prompt tokens, {sum(prediction.visual_tokens)} of them visual; "
-            f"{request.output_tokens} output tokens; batch {request.batch}; {prediction.interval:.0%} interval",
+            f"{request.output_tokens} output tokens; batch {request.batch}; {_interval_text(prediction.interval)}",
             f"memory: weights {format_bytes(memory.weights_bytes)}, KV cache {format_bytes(memory.kv_cache_bytes)}, "
             f"activations {format_bytes(memory.activations_bytes)}; {fits} {format_bytes(memory.capacity_bytes)}",
             _sources(prediction),
         ),
     )
+
+
+def _interval_text(interval: float | None) -> str:
+    return "values alone" if interval is None else f"{interval:.0%} interval"
 
 
 def _sources(prediction: Prediction) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ HEAVY = ("torch", "transformers", "scipy.optimize", "plotly", "pandas", "pyarrow
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
+
+# The one place that says when something was measured.
+DATED = "calibrate/measure/telemetry.py"
 
 SCALE_FLOATS = {10.0**power for power in (3, 6, 9, 12, 15)}
 SCALE_INTEGERS = {10**power for power in (6, 9, 12, 15)} | {1024**power for power in (2, 3, 4)}
@@ -151,6 +155,13 @@ def test_no_assert_validates_anything(name: str) -> None:
     """Python drops asserts with -O: input is checked by typed errors."""
     lines = [node.lineno for node in ast.walk(_tree(REPO / name)) if isinstance(node, ast.Assert)]
     assert not lines
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_durations_come_from_clocks_that_never_step_back(name: str) -> None:
+    """The wall clock dates a measurement; it never times one."""
+    used = re.findall(r"\btime\.time\(", (REPO / name).read_text(encoding="utf-8"))
+    assert len(used) == (1 if name == DATED else 0)
 
 
 def test_the_rules_above_can_fail() -> None:

@@ -14,6 +14,7 @@ from costmodel.policy.agreement import Matcher, agree, anls, boolean_key, final_
 from costmodel.policy.selectors import select, split_tokens
 
 TOKENS = ("It", " is", " red.", " So", " B", " follows.", " Surely", " it", " does.")
+ATTENTION = (0.0, 0.0, 0.2, 0.0, 0.3, 0.0, 0.0, 0.1, 0.4)
 LOGPROBS = (-0.1, -0.1, -0.1, -2.0, -3.0, -1.0, -0.5, -0.5, -0.5)
 
 
@@ -176,16 +177,18 @@ def test_a_matcher_can_be_added(monkeypatch: pytest.MonkeyPatch) -> None:
         ("information", 6 / 9, " So B follows. Surely it does."),
         ("information", 4 / 9, " So B follows. Surely"),
         ("information", 1.0, "It is red. So B follows. Surely it does."),
+        ("attention", 1 / 3, " red. B does."),
+        ("attention", 4 / 9, " red. B it does."),
     ],
 )
 def test_selectors_by_hand(selector: str, keep: float, text: str) -> None:
-    assert select(TOKENS, selector, keep, logprobs=LOGPROBS).text == text
+    assert select(TOKENS, selector, keep, logprobs=LOGPROBS, attention=ATTENTION).text == text
 
 
 @given(st.lists(st.sampled_from(["a", " b.", " c", "\n"]), max_size=30), st.floats(0.01, 1))
 def test_a_selector_keeps_its_share(tokens: list[str], keep: float) -> None:
     for name in selectors.selector_names():
-        found = select(tokens, name, keep, logprobs=[-1.0] * len(tokens))
+        found = select(tokens, name, keep, logprobs=[-1.0] * len(tokens), attention=[0.1] * len(tokens))
         assert list(found.kept) == sorted(set(found.kept))
         assert found.tokens == len(tokens)
         if name != "all":
@@ -196,6 +199,10 @@ def test_a_selector_keeps_its_share(tokens: list[str], keep: float) -> None:
 def test_selectors_refuse_what_they_cannot_do() -> None:
     with pytest.raises(PolicyError, match="needs the log-probabilities"):
         select(TOKENS, "information", 0.5)
+    with pytest.raises(PolicyError, match="'attention' needs the weights of the model"):
+        select(TOKENS, "attention", 0.5, logprobs=LOGPROBS)
+    with pytest.raises(PolicyError, match="2 attention weights for 9 tokens"):
+        select(TOKENS, "attention", 0.5, attention=(0.5, 0.5))
     with pytest.raises(PolicyError, match="3 log-probabilities for 9 tokens"):
         select(TOKENS, "last", 0.5, logprobs=(-1.0,) * 3)
     with pytest.raises(PolicyError, match="keep_fraction is 0, expected more than 0"):

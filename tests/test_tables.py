@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from calibrate.tables.columns import Columns, read_columns, write_columns
 from calibrate.tables.domain import in_domain, select_domain
 from calibrate.tables.operators import read_tables, shape_matrix
-from costmodel.errors import MeasurementError
+from costmodel.errors import InputError, MeasurementError
 from costmodel.ops import ContextAttention, Gemm, GenerationAttention
 
 HEADER = "op,dtype,m,n,k,latency_s\n"
@@ -90,7 +90,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match="at least one file"):
         read_tables([])
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00op")
-    with pytest.raises(MeasurementError, match="cannot be read"):
+    with pytest.raises(InputError, match="not a text file"):
         read_tables([tmp_path / "t.csv"])
     pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
     with pytest.raises(MeasurementError, match="no readable Parquet"):

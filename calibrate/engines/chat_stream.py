@@ -35,6 +35,8 @@ class ChatStream:
     finished_s: float = 0.0
     usage: Mapping[str, Any] = field(default_factory=dict)
     server: ServerTimes = field(default_factory=ServerTimes)
+    reasoning: list[str] = field(default_factory=list)
+    token_logprobs: list[tuple[str, float]] = field(default_factory=list)
 
     def add(self, event: Mapping[str, Any], now_s: float) -> bool:
         """Take one event that came at ``now_s``; says whether it held text.
@@ -58,7 +60,9 @@ class ChatStream:
             return False
         if isinstance(choices[0].get("finish_reason"), str):
             self.finish_reason, self.finished_s = choices[0]["finish_reason"], now_s
+        self.token_logprobs += _logprobs(choices[0].get("logprobs"))
         text = _text(choices[0].get("delta"))
+        self.reasoning.append(_text(choices[0].get("delta"), _TEXT_FIELDS[:-1]))
         if text:
             self._add_text(text, now_s)
         return bool(text)
@@ -91,13 +95,27 @@ class ChatStream:
             output_tokens=_count(self.usage.get("completion_tokens")),
             cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
             server=self.server,
+            reasoning="".join(self.reasoning),
+            token_logprobs=tuple(self.token_logprobs),
         )
 
 
-def _text(delta: object) -> str:
+def _text(delta: object, fields: tuple[str, ...] = _TEXT_FIELDS) -> str:
     if not isinstance(delta, dict):
         return ""
-    return "".join(delta[name] for name in _TEXT_FIELDS if isinstance(delta.get(name), str))
+    return "".join(delta[name] for name in fields if isinstance(delta.get(name), str))
+
+
+def _logprobs(given: object) -> list[tuple[str, float]]:
+    """Tokens of one event with their log-probabilities; anything else than that is none."""
+    content = given.get("content") if isinstance(given, dict) else None
+    found = []
+    for entry in content if isinstance(content, list) else ():
+        token, logprob = (entry.get("token"), entry.get("logprob")) if isinstance(entry, dict) else (None, None)
+        usable = isinstance(logprob, int | float) and not isinstance(logprob, bool) and logprob <= 0
+        if isinstance(token, str) and usable and logprob is not None:
+            found.append((token, float(logprob)))
+    return found
 
 
 def _count(value: object) -> int | None:

@@ -30,6 +30,12 @@ def extra_fields(dialect: Dialect, request: Request) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if dialect in ("vllm", "sglang", "llama.cpp") and request.ignore_eos:
         fields["ignore_eos"] = True
+    if request.seed is not None:
+        fields["seed"] = request.seed
+    if request.stop:
+        fields["stop"] = list(request.stop)
+    if request.logprobs and dialect != "transformers":
+        fields["logprobs"] = True
     if not request.reuse_prefix:
         fields.update(_without_prefix(dialect))
     if dialect != "transformers":

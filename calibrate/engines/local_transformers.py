@@ -167,7 +167,7 @@ class LocalModel:
         prompt_tokens
             Text tokens; visual tokens and the tokens around them come on top.
         """
-        text = " ".join(f"w{i % _WORDS}" for i in range(prompt_tokens))
+        text = " ".join(f"w{i % _words(self.config)}" for i in range(prompt_tokens))
         streamer = _TokenMarks(self.device)
         tower = _ModuleMarks(self.model.model.visual, self.device)
         head = _ModuleMarks(self.model.lm_head, self.device)
@@ -225,10 +225,17 @@ class LocalModel:
         )
 
 
+def _words(config: Any) -> int:
+    """Number of words: fewer where the model's vocabulary ends, with its special tokens, before that."""
+    special = (config.image_token_id, config.vision_start_token_id, config.vision_end_token_id)
+    return min(_WORDS, *(int(token) - 1 for token in special))
+
+
 def _tokenizer(config: Any) -> PreTrainedTokenizerFast:
     """A word-level tokenizer: one token a word, and the special tokens at the ids that the model expects."""
-    vocabulary = {f"w{i}": i for i in range(_WORDS)}
-    vocabulary["<unk>"] = _WORDS
+    words = _words(config)
+    vocabulary = {f"w{i}": i for i in range(words)}
+    vocabulary["<unk>"] = words
     vocabulary["<image>"] = config.image_token_id
     vocabulary["<vision_start>"] = config.vision_start_token_id
     vocabulary["<vision_end>"] = config.vision_end_token_id

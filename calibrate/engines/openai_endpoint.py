@@ -223,7 +223,7 @@ class OpenAIEndpoint:
             "model": self._model,
             "messages": [{"role": "user", "content": content}],
             "max_tokens": request.max_output_tokens,
-            "temperature": 0.0,
+            "temperature": request.temperature,
             "stream": True,
             **extra_fields(self._dialect, request),
         }

@@ -28,6 +28,12 @@ class Request:
         Go on to ``max_output_tokens`` whatever the model says, where the server knows how.
     reuse_prefix
         Whether the server may use what it remembers of earlier prompts; measurements want it not to.
+    temperature, seed
+        Of sampling; 0 is greedy.
+    logprobs
+        Ask for the log-probability of every token, where the server knows how.
+    stop
+        Texts before which the answer ends.
     """
 
     prompt: str
@@ -35,6 +41,10 @@ class Request:
     images: tuple[bytes, ...] = ()
     ignore_eos: bool = False
     reuse_prefix: bool = True
+    temperature: float = 0.0
+    seed: int | None = None
+    logprobs: bool = False
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_output_tokens < 1:
@@ -80,6 +90,10 @@ class Answer:
         As the server counts them; ``None`` where it does not.
     attempts
         How often it was asked before it answered.
+    reasoning
+        What of the text came through a separate reasoning channel.
+    token_logprobs
+        Text and log-probability of every token, where they were asked for and the server gave them.
     """
 
     text: str
@@ -91,6 +105,8 @@ class Answer:
     cached_tokens: int | None = None
     attempts: int = 1
     server: ServerTimes = ServerTimes()
+    reasoning: str = ""
+    token_logprobs: tuple[tuple[str, float], ...] = ()
 
     @property
     def ttft_s(self) -> float:

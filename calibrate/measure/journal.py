@@ -12,6 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from costmodel import strict_json
 from costmodel.errors import MeasurementError
 
 __all__ = ["JOURNAL_SCHEMA_VERSION", "Journal", "read_journal"]
@@ -36,9 +39,11 @@ def read_journal(path: Path) -> tuple[Row, list[Row]]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise MeasurementError(f"{path.name}: line {number} is not JSON; expected one object a line") from None
+            row = strict_json.loads(line)
+        except ValueError as error:
+            raise MeasurementError(
+                f"{path.name}: line {number} is not JSON ({error}); expected one object a line"
+            ) from None
         if not isinstance(row, dict):
             raise MeasurementError(f"{path.name}: line {number} is {type(row).__name__}, expected an object")
         rows.append(row)
@@ -73,12 +78,15 @@ class Journal:
     Raises
     ------
     MeasurementError
-        If the file is not a journal, was measured in another environment, or can't be written.
+        If the file is not a journal, was measured in another environment, can't be written, or is being written by
+        another process.
     """
 
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
         self.path = path
         self._rows: list[Row] = []
+        # Released by the operating system too, however the process ends.
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
         header = {
             "kind": "header",
             "schema_version": JOURNAL_SCHEMA_VERSION,
@@ -86,6 +94,7 @@ class Journal:
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
             content = path.read_bytes() if path.exists() else b""
             whole = content.rfind(b"\n") + 1
             if whole:
@@ -93,8 +102,10 @@ class Journal:
             elif not _line(header).startswith(content):
                 raise _foreign(path)
             # Only now that the file is known to be ours: a line that a killed writer left goes.
-            self._file = path.open("ab")
+            self._file = path.open("ab", buffering=0)
             self._file.truncate(whole)
+        except Timeout:
+            raise MeasurementError(f"{path.name}: another process is writing to it; give another file") from None
         except OSError as error:
             raise MeasurementError(f"{path}: can't be written ({error.strerror})") from None
         if not whole:
@@ -121,9 +132,16 @@ class Journal:
         self._rows.append(dict(row))
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(_line(row))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            rest = memoryview(_line(row))
+            while rest:
+                # On a disk that fills up the first write is short, and only the next one fails.
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise MeasurementError(
+                f"{self.path}: can't be written ({error.strerror}); the rows before are kept: run again to go on"
+            ) from None
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
@@ -141,3 +159,4 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        self._lock.release()

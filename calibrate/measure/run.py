@@ -14,7 +14,7 @@ from calibrate.measure.grid import kernel_grid, slice_grid
 from calibrate.measure.journal import Journal, read_journal
 from calibrate.measure.kernels import kernel_items, usable_dtypes
 from calibrate.measure.pool import StoppingRule, WorkItem, run_pool
-from calibrate.measure.slices import slice_items
+from calibrate.measure.slices import SliceGrid, slice_items
 from costmodel.errors import DeviceError, InputError
 from costmodel.profiles import Datasheet, HardwareProfile
 from costmodel.specs.model import ModelSpec
@@ -37,6 +37,8 @@ class CalibrationPlan:
         Number format of the slices; operators are measured at every format that the device runs well.
     budget_s
         Bound on the measuring time; building the models comes on top.
+    grid
+        Sizes of the slices, where those of ordinary models do not fit.
     """
 
     models: tuple[ModelSpec, ...]
@@ -45,6 +47,7 @@ class CalibrationPlan:
     budget_s: float
     quick: bool
     seed: int
+    grid: SliceGrid | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in TORCH_DTYPES:
@@ -109,7 +112,7 @@ def _slices(device: Device, plan: CalibrationPlan, progress: Progress) -> Sequen
             device,
             dtype=plan.dtype,
             engine=plan.engine,
-            grid=slice_grid(quick=plan.quick),
+            grid=plan.grid or slice_grid(quick=plan.quick),
             seed=plan.seed,
         )
     return items

@@ -38,7 +38,7 @@ def read_guidellm(content: Mapping[str, Any], left_out: Counter[str]) -> list[Re
     rows = []
     for group in found:
         for name in ("errored", "incomplete"):
-            left_out["request failed or is incomplete"] += len(group.get(name) or ())
+            left_out["request failed or is incomplete"] += _length(group.get(name))
         for request in group["successful"]:
             row = _row(request) if isinstance(request, dict) else None
             if row is None:
@@ -46,6 +46,10 @@ def read_guidellm(content: Mapping[str, Any], left_out: Counter[str]) -> list[Re
             else:
                 rows.append(row)
     return rows
+
+
+def _length(found: object) -> int:
+    return len(found) if isinstance(found, list) else 0
 
 
 def _row(request: Mapping[str, Any]) -> ResultRow | None:

@@ -6,7 +6,6 @@ and a file that does not say whether they did is refused.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from calibrate.results.aiperf import is_aiperf, is_aiperf_summary, read_aiperf
 from calibrate.results.guidellm import is_guidellm, read_guidellm
 from calibrate.results.rows import ResultRow
 from calibrate.results.vllm_bench import is_vllm_bench, read_vllm_bench
+from costmodel import strict_json
 from costmodel.cases import Case
 from costmodel.errors import MeasurementError
 from costmodel.families.sources import load_model
@@ -89,8 +89,8 @@ def _content(path: Path) -> list[Mapping[str, Any]]:
     """Objects of a JSON file, or of one with an object a line."""
     raw = read_bytes(path)
     try:
-        whole = json.loads(raw)
-    except (ValueError, RecursionError):
+        whole = strict_json.loads(raw)
+    except ValueError:
         whole = [_line(line) for line in raw.splitlines() if line.strip()]
     objects = whole if isinstance(whole, list) else [whole]
     if not objects or not all(isinstance(entry, dict) for entry in objects):
@@ -100,8 +100,8 @@ def _content(path: Path) -> list[Mapping[str, Any]]:
 
 def _line(line: bytes) -> object:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+        return strict_json.loads(line)
+    except ValueError:
         raise MeasurementError("neither JSON nor one JSON object a line") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodel import strict_json
+from costmodel.csv_text import read_csv
 from costmodel.errors import MeasurementError
+from costmodel.files import read_text
 
 __all__ = ["FLAGS", "NUMBERS", "TEXTS", "Columns", "join_columns", "read_columns", "read_parquet", "write_columns"]
 
@@ -77,6 +79,8 @@ def read_columns(path: Path) -> Columns:
 
     Raises
     ------
+    InputError
+        If the file can't be read as what its ending says.
     MeasurementError
         If there is no such file, its ending is unknown, or it holds no table of measurements in seconds.
     """
@@ -85,10 +89,7 @@ def read_columns(path: Path) -> Columns:
         raise MeasurementError(f"{path.name}: got ending {path.suffix!r}, expected one of {', '.join(readers)}")
     if not path.is_file():
         raise MeasurementError(f"{path.name}: no such file")
-    try:
-        return readers[path.suffix](path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise MeasurementError(f"{path.name}: cannot be read ({error})") from None
+    return readers[path.suffix](path)
 
 
 def join_columns(parts: Sequence[Columns]) -> Columns:
@@ -133,7 +134,9 @@ def _check_names(names: Iterable[str], label: str) -> None:
         raise MeasurementError(f"{label}: column {wrong[0]!r} is not in seconds, or does not say; expected 'latency_s'")
     missing = sorted({"op", "latency_s"} - found)
     if missing:
-        raise MeasurementError(f"{label}: lacks column {', '.join(missing)}; it has {', '.join(sorted(found)[:12])}")
+        raise MeasurementError(
+            f"{label}: lacks column {', '.join(missing)}; it has {', '.join(name[:30] for name in sorted(found)[:12])}"
+        )
 
 
 def _from_records(records: Sequence[Mapping[str, Any]], names: Iterable[str], unreadable: Counter[str]) -> Columns:
@@ -160,20 +163,17 @@ def _flag(value: Any) -> bool:
 
 
 def _read_csv(path: Path) -> Columns:
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        names = reader.fieldnames or []
-        _check_names(names, path.name)
-        return _from_records(list(reader), names, Counter())
+    names, records = read_csv(path)
+    _check_names(names, path.name)
+    return _from_records(records, names, Counter())
 
 
 def _read_jsonl(path: Path) -> Columns:
     records, unreadable = [], Counter[str]()
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            record = _json_row(line, unreadable)
-            if record is not None:
-                records.append(record)
+    for line in read_text(path).split("\n"):
+        record = _json_row(line, unreadable)
+        if record is not None:
+            records.append(record)
     names = {name for record in records for name in record}
     if records:
         _check_names(names, path.name)
@@ -185,8 +185,8 @@ def _json_row(line: str, unreadable: Counter[str]) -> dict[str, Any] | None:
     if not line.strip():
         return None
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = strict_json.loads(line)
+    except ValueError:
         unreadable["line is not JSON"] += 1
         return None
     if not isinstance(record, dict):

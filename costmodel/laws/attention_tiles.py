@@ -49,9 +49,12 @@ def with_tiles_of_head(table: TileTable, head_dim: Num, time_of: Callable[[Num, 
     time_s: Num = 0.0
     above = 0.0
     for index, (limit, (rows, columns)) in enumerate(table):
+        wider = np.asarray(head_dim) > above
+        if not wider.any():
+            break
         capped = np.minimum(head_dim, limit) if index < len(table) - 1 else head_dim
         reached = time_of(capped, float(rows), float(columns))
-        time_s = np.maximum(time_s, np.where(np.asarray(head_dim) > above, reached, 0.0))
+        time_s = np.maximum(time_s, np.where(wider, reached, 0.0))
         above = float(limit)
     return time_s
 
@@ -67,5 +70,5 @@ def cell_s(queries: Num, keys: Num, head_dim: Num, dtype: str, coefficients: Map
 
 def shortened_by_split(tiles: Num, blocks: Num, coefficients: Mapping[str, float]) -> Num:
     """Tiles of keys that a block works through when idle multiprocessors take their share (equation 49)."""
-    splits = np.clip(coefficients["split_gain"] / blocks, 1.0, coefficients["max_splits"])
+    splits = np.minimum(np.maximum(coefficients["split_gain"] / blocks, 1.0), coefficients["max_splits"])
     return np.maximum(np.minimum(tiles, _LEAST_SPLIT_TILES), tiles / splits)

@@ -12,6 +12,8 @@ from costmodel.ops import Num, Op
 
 __all__ = ["Law", "Parameter", "Peaks", "Terms", "smooth_max"]
 
+_TINY = float(np.finfo(float).tiny)
+
 
 class Peaks(Protocol):
     """What a law may ask of a device: its datasheet."""
@@ -96,6 +98,6 @@ class Law:
 
 def smooth_max(x: Num, y: Num, sharpness: float) -> Num:
     """``(x^q + y^q)^(1/q)``: the sum at q = 1, the maximum as q grows (equation 11); safe for tiny arguments."""
-    largest = np.maximum(x, y)
-    scale = np.where(largest > 0, largest, 1.0)
-    return scale * ((x / scale) ** sharpness + (y / scale) ** sharpness) ** (1 / sharpness)
+    largest = np.maximum(np.maximum(x, y), _TINY)
+    ratio = np.minimum(x, y) / largest
+    return largest * (1.0 + ratio**sharpness) ** (1 / sharpness)

@@ -110,7 +110,7 @@ def _mean_key_tiles(op: ContextAttention, positions: Num, columns: float) -> Num
     """Tiles of keys that a block sees on average; one on the diagonal is computed whole, half of it in vain."""
     key_tiles = np.ceil(op.kv_len / columns)
     diagonal = np.minimum(key_tiles, np.maximum(positions / columns, 1.0))
-    return np.clip(op.pairs / op.q_len / columns + diagonal / 2.0, 1.0, key_tiles)
+    return np.minimum(np.maximum(op.pairs / op.q_len / columns + diagonal / 2.0, 1.0), key_tiles)
 
 
 def _longest_key_tiles(op: ContextAttention, rows: float, columns: float) -> Num:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,13 +102,14 @@ def _terms(
     if not isinstance(op, Gemm):
         raise TypeError(f"a GEMM law got {op.kind}")
     moved_s = gemm_memory_s(op, coefficients, peaks)
-    cached_s = seconds_per_byte(0.0, coefficients, peaks)
     # Every tile with every split, along a last axis of their own; the library is taken to choose the fastest.
     rows, columns, split = _choices(tiles, splits)
     trial = replace(op, m=_with_axis(op.m), n=_with_axis(op.n), k=_with_axis(op.k))
+    of_tile: Any = {name: _with_axis(value) for name, value in coefficients.items()}
+    cached_s = seconds_per_byte(0.0, of_tile, peaks)
     # Partial results of the split are written and summed in 32 bits.
-    summed_s = np.where(split > 1, 4.0 * trial.m * trial.n * split * cached_s + coefficients["split_s"], 0.0)
-    tried_s = tile_s(trial, (rows, columns), split, coefficients, peaks) + summed_s
+    summed_s = np.where(split > 1, 4.0 * trial.m * trial.n * split * cached_s + of_tile["split_s"], 0.0)
+    tried_s = tile_s(trial, (rows, columns), split, of_tile, peaks) + summed_s
     compute_s = throttled(np.min(tried_s, axis=-1), coefficients)
     both_s = smooth_max(compute_s, moved_s, coefficients["sharpness"])
     return Terms(coefficients["fixed_s"] + both_s, compute_s, moved_s)
@@ -120,8 +122,8 @@ def _choices(tiles: tuple[tuple[int, int], ...], splits: tuple[int, ...]) -> tup
     return rows, columns, split
 
 
-def _with_axis(size: Num) -> Vector:
-    return np.asarray(size, dtype=float)[..., np.newaxis]
+def _with_axis(size: Num) -> Num:
+    return size[..., np.newaxis] if isinstance(size, np.ndarray) else size
 
 
 def _law(name: str, tiles: tuple[tuple[int, int], ...], splits: tuple[int, ...]) -> Law:

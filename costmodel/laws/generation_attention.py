@@ -64,8 +64,9 @@ def _terms(op: Op, coefficients: Mapping[str, float], peaks: Peaks, *, variant: 
         lambda head_dim, _, keys: _streamed_s(op, head_dim, keys, splits, coefficients, blocks),
     )
     tiles = with_tiles_of_head(variant.tiles, op.head_dim, lambda _head, _rows, keys: np.ceil(op.pairs / keys))
-    moved_s = op.kv_bytes * seconds_per_byte(op.kv_copies * op.kv_bytes, coefficients, peaks)
-    moved_s = moved_s + (op.bytes - op.kv_bytes) * seconds_per_byte(0.0, coefficients, peaks)
+    cached = op.kv_bytes
+    moved_s = cached * seconds_per_byte(op.kv_copies * cached, coefficients, peaks)
+    moved_s = moved_s + (op.bytes - cached) * seconds_per_byte(0.0, coefficients, peaks)
     fixed_s = coefficients["fixed_s"] + coefficients["split_s"] * ((np.asarray(tiles) > 1) & grouped)
     if variant.splits_groups_only:
         regrouped = (group > 1) & (np.asarray(op.batch) > 1) & (np.asarray(op.num_kv_heads) > 1)

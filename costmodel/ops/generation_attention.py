@@ -62,11 +62,11 @@ class GenerationAttention:
     def kv_bytes(self) -> Num:
         """Keys and values read (KV heads, not query heads)."""
         size = dtype_of(self.kv_dtype).activation_bytes
-        return size * self.batch * self.pairs * self.token_values
+        return size * self.token_values * self.batch * self.pairs
 
     @property
     def bytes(self) -> Num:
         """Cache read, one token's cache write, query and output."""
         queries = 2.0 * dtype_of(self.dtype).activation_bytes * self.batch * self.head_dim * self.num_heads
         written = dtype_of(self.kv_dtype).activation_bytes * self.batch * self.token_values if self.writes else 0.0
-        return self.kv_bytes + written + queries
+        return self.kv_bytes + (written + queries)

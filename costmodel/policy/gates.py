@@ -21,8 +21,9 @@ class Reply:
         Whether the model stopped by itself, not by a cap.
     confidence
         Mean probability of the answer's tokens, where the engine says it.
-    reasoning_tokens, reasoning_logprobs
-        Texts and log-probabilities of the reasoning's tokens, where the engine says them.
+    reasoning_tokens, reasoning_logprobs, reasoning_attention
+        Texts of the reasoning's tokens, their log-probabilities and the answer's attention to them, where the engine
+        says them.
     ttft_s, total_s
         As the caller measured them.
     """
@@ -35,6 +36,7 @@ class Reply:
     reasoning: str = ""
     reasoning_tokens: tuple[str, ...] = ()
     reasoning_logprobs: tuple[float, ...] | None = None
+    reasoning_attention: tuple[float, ...] | None = None
     ttft_s: float | None = None
     total_s: float | None = None
 

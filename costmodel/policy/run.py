@@ -112,8 +112,13 @@ def _after(step: Step, plan: Plan, replies: dict[str, Reply], handed: dict[str, 
 
 def _selected(transfer: Transfer, reply: Reply) -> str:
     tokens = reply.reasoning_tokens or split_tokens(reply.reasoning)
-    logprobs = reply.reasoning_logprobs
-    return select(tokens, transfer.selector, transfer.keep_fraction, logprobs=logprobs).text
+    return select(
+        tokens,
+        transfer.selector,
+        transfer.keep_fraction,
+        logprobs=reply.reasoning_logprobs,
+        attention=reply.reasoning_attention,
+    ).text
 
 
 async def run_items(

@@ -1,7 +1,8 @@
-"""Which tokens of a reasoning are handed on: all, the last, head and tail, or the most informative sentences.
+"""Which tokens of a reasoning are handed on: all, the last, head and tail, or those that count for most.
 
-A selector gets the tokens as the server counted them, and how many may be kept; it returns the kept positions in
-order. Selectors that read attention weights need the model itself and are added where it runs, by :func:`register`.
+A selector gets the tokens as the server counted them, how many may be kept, and what the engine said about each token;
+it returns the kept positions in order. Log-probabilities come from servers; the attention of the answer to each token
+needs the model itself, so only an engine that holds it (local transformers) can say it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,30 @@ import numpy as np
 
 from costmodel.errors import PolicyError, UnknownKeyError
 
-__all__ = ["Selection", "Selector", "register", "select", "selector_names", "split_tokens"]
-
-Selector = Callable[[Sequence[str], int, Sequence[float] | None], Sequence[int]]
-"""From tokens, number to keep and log-probabilities (where known) to kept positions."""
+__all__ = ["Evidence", "Selection", "Selector", "register", "select", "selector_names", "split_tokens"]
 
 _PIECES = re.compile(r"\s*\S+")
 _SENTENCE_END = re.compile(r"[.!?;:\u3002\uff01\uff1f]['\")\]]*\s*$|\n\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the engine said about each token of a reasoning; ``None`` where it did not.
+
+    Attributes
+    ----------
+    logprobs
+        Log-probability of each token.
+    attention
+        Attention that the answer paid to each token, mean over layers, heads and answer tokens.
+    """
+
+    logprobs: Sequence[float] | None = None
+    attention: Sequence[float] | None = None
+
+
+Selector = Callable[[Sequence[str], int, Evidence], Sequence[int]]
+"""From tokens, number to keep and evidence to kept positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,7 @@ def select(
     keep_fraction: float,
     *,
     logprobs: Sequence[float] | None = None,
+    attention: Sequence[float] | None = None,
 ) -> Selection:
     """Choose what of a reasoning is handed on.
 
@@ -67,46 +86,48 @@ def select(
         Texts of the tokens; joined, they are the reasoning.
     keep_fraction
         Share of the tokens that may be kept; rounded up, so that something is.
-    logprobs
-        Log-probability of each token.
+    logprobs, attention
+        Of each token, see :class:`Evidence`.
 
     Raises
     ------
     UnknownKeyError
         If there is no such selector.
     PolicyError
-        If the share is not within (0, 1], or the log-probabilities are missing or of another number.
+        If the share is not within (0, 1], or what the selector needs is missing or of another number.
     """
     if selector not in _SELECTORS:
         raise UnknownKeyError("selector", selector, _SELECTORS)
     if not 0 < keep_fraction <= 1:
         raise PolicyError(f"keep_fraction is {keep_fraction:g}, expected more than 0 and at most 1")
-    if logprobs is not None and len(logprobs) != len(tokens):
-        raise PolicyError(f"got {len(logprobs)} log-probabilities for {len(tokens)} tokens")
+    for name, values in (("log-probabilities", logprobs), ("attention weights", attention)):
+        if values is not None and len(values) != len(tokens):
+            raise PolicyError(f"got {len(values)} {name} for {len(tokens)} tokens")
     # A share that is a ratio of two counts comes back as that count.
     count = min(math.ceil(keep_fraction * len(tokens) - 1e-9), len(tokens))
-    kept = tuple(sorted(_SELECTORS[selector](tokens, count, logprobs)))
+    kept = tuple(sorted(_SELECTORS[selector](tokens, count, Evidence(logprobs, attention))))
     return Selection("".join(tokens[i] for i in kept), len(tokens), kept)
 
 
-def _all(tokens: Sequence[str], count: int, logprobs: Sequence[float] | None) -> Sequence[int]:
+def _all(tokens: Sequence[str], count: int, evidence: Evidence) -> Sequence[int]:
     """Everything, whatever the share."""
     return range(len(tokens))
 
 
-def _last(tokens: Sequence[str], count: int, logprobs: Sequence[float] | None) -> Sequence[int]:
+def _last(tokens: Sequence[str], count: int, evidence: Evidence) -> Sequence[int]:
     """The end, where the conclusion is."""
     return range(len(tokens) - count, len(tokens))
 
 
-def _head_and_tail(tokens: Sequence[str], count: int, logprobs: Sequence[float] | None) -> Sequence[int]:
+def _head_and_tail(tokens: Sequence[str], count: int, evidence: Evidence) -> Sequence[int]:
     """Half from the start (what was seen), half from the end (what follows from it)."""
     tail = math.ceil(count / 2)
     return [*range(count - tail), *range(len(tokens) - tail, len(tokens))]
 
 
-def _information(tokens: Sequence[str], count: int, logprobs: Sequence[float] | None) -> Sequence[int]:
+def _information(tokens: Sequence[str], count: int, evidence: Evidence) -> Sequence[int]:
     """Whole sentences in falling order of surprisal per token, as many as fit; the last one is cut."""
+    logprobs = evidence.logprobs
     if logprobs is None:
         raise PolicyError("selector 'information' needs the log-probabilities of the tokens; none are recorded")
     bounds = _sentences(tokens)
@@ -116,6 +137,14 @@ def _information(tokens: Sequence[str], count: int, logprobs: Sequence[float] | 
         start, end = bounds[index]
         kept += range(start, min(end, start + count - len(kept)))
     return kept
+
+
+def _attention(tokens: Sequence[str], count: int, evidence: Evidence) -> Sequence[int]:
+    """The tokens that the answer paid most attention to, one by one; of equals the later one."""
+    attention = evidence.attention
+    if attention is None:
+        raise PolicyError("selector 'attention' needs the weights of the model; expected a local engine (local:FOLDER)")
+    return sorted(range(len(tokens)), key=lambda i: (-attention[i], -i))[:count]
 
 
 def _sentences(tokens: Sequence[str]) -> list[tuple[int, int]]:
@@ -132,6 +161,7 @@ _SELECTORS: dict[str, Selector] = {
     "last": _last,
     "head-and-tail": _head_and_tail,
     "information": _information,
+    "attention": _attention,
 }
 
 

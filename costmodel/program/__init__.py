@@ -7,7 +7,7 @@ decoder layer, the head, or the shell around them. Token counts may be numpy arr
 from __future__ import annotations
 
 from costmodel.program.decoder import decode_step, prefill, prefill_chunks
-from costmodel.program.images import cross_tokens, image_layouts, preprocess
+from costmodel.program.images import cross_tokens, host_work, image_layouts, preprocess
 from costmodel.program.stages import QUANTIZATIONS, Component, Options, Stage
 from costmodel.program.vision import encode
 
@@ -19,6 +19,7 @@ __all__ = [
     "cross_tokens",
     "decode_step",
     "encode",
+    "host_work",
     "image_layouts",
     "prefill",
     "prefill_chunks",

@@ -42,7 +42,7 @@ class Pass:
         Whether it is a decode step.
     """
 
-    batch: int
+    batch: Num
     new_tokens: Num
     context_tokens: Num
     cross_tokens: Num

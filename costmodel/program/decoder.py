@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
+
 from costmodel.ops import AllGather, AllReduce, Elementwise, Gemm, Num, Op, dtype_of
 from costmodel.program.attention import Pass, attention_ops
 from costmodel.program.layers import attention_flops, group_suffix, kv_bytes, layer_ops, matrix_flops
 from costmodel.program.rows import Rows, elementwise
-from costmodel.program.stages import Component, Options, Stage
+from costmodel.program.stages import Component, Features, Options, Stage
 from costmodel.specs.model import AttentionSpec, DecoderSpec, LayerGroup, ModelSpec
 
 __all__ = ["decode_step", "prefill", "prefill_chunks"]
@@ -20,10 +22,11 @@ def prefill(
     *,
     new_tokens: Num,
     cached_tokens: Num,
-    batch: int,
+    batch: Num,
     options: Options,
-    cross_tokens: int = 0,
-    first_chunk: bool = True,
+    cross_tokens: Num = 0,
+    first_chunk: Num = True,
+    makes_token: bool = True,
 ) -> Stage:
     """The decoder reads ``new_tokens`` per request on top of ``cached_tokens``, and makes the first output token.
 
@@ -33,18 +36,21 @@ def prefill(
         Vision states a request, where the model reads them by cross-attention.
     first_chunk
         Whether their keys and values are made now.
+    makes_token
+        Whether the pass ends the prompt.
     """
     run = Pass(
         batch=batch,
         new_tokens=new_tokens,
         context_tokens=cached_tokens + new_tokens,
         cross_tokens=cross_tokens,
-        new_cross_tokens=cross_tokens if first_chunk else 0,
+        new_cross_tokens=cross_tokens * first_chunk,
         generating=False,
         options=options,
     )
     shell = _shell(model.decoder, run, "prefill", {"requests": 1.0, "tokens": batch * new_tokens})
-    return Stage("prefill", (shell, *_layers(model.decoder, run, "prefill"), _head(model, batch, options)))
+    head = (_head(model, batch, options),) if makes_token else ()
+    return Stage("prefill", (shell, *_layers(model.decoder, run, "prefill"), *head))
 
 
 def prefill_chunks(
@@ -61,13 +67,14 @@ def prefill_chunks(
             options=options,
             cross_tokens=cross_tokens,
             first_chunk=start == 0,
+            makes_token=start + length >= new_tokens,
         )
         for start in range(0, new_tokens, length)
     ]
-    return (*(Stage(stage.name, stage.components[:-1]) for stage in stages[:-1]), stages[-1])
+    return tuple(stages)
 
 
-def decode_step(model: ModelSpec, *, context_tokens: Num, batch: int, options: Options, cross_tokens: int = 0) -> Stage:
+def decode_step(model: ModelSpec, *, context_tokens: Num, batch: Num, options: Options, cross_tokens: Num = 0) -> Stage:
     """One step: one new token a request, attending to ``context_tokens`` including itself."""
     run = Pass(
         batch=batch,
@@ -84,7 +91,7 @@ def decode_step(model: ModelSpec, *, context_tokens: Num, batch: int, options: O
 
 def _layers(decoder: DecoderSpec, run: Pass, phase: str) -> list[Component]:
     """A component for each group; layers of cross-attention are skipped where there is no image."""
-    groups = [g for g in decoder.layers if g.attention.kind != "cross" or run.cross_tokens]
+    groups = [g for g in decoder.layers if g.attention.kind != "cross" or np.any(run.cross_tokens)]
     return [_layer(decoder, group, run, phase) for group in groups]
 
 
@@ -94,9 +101,8 @@ def _layer(decoder: DecoderSpec, group: LayerGroup, run: Pass, phase: str) -> Co
         run = dataclasses.replace(run, new_tokens=1.0)
     rows = Rows(run.batch * run.new_tokens, decoder.hidden_size, options.linear_dtype, options, options.num_devices)
     ops = layer_ops(group, rows, attention_ops(group.attention, group.norm, rows, run))
-    features: dict[str, Num] = {"layers": 1.0, "gemm_flops": matrix_flops(ops)}
     feature, of = _PHASE_FEATURES[phase]
-    features[feature] = of(ops)
+    features = Features(layers=lambda: 1.0, gemm_flops=lambda: matrix_flops(ops), **{feature: lambda: of(ops)})
     return Component(f"{phase}.decoder_layer{group_suffix(decoder.layers, group)}", group.count, ops, features)
 
 
@@ -125,14 +131,14 @@ def _shell(decoder: DecoderSpec, run: Pass, phase: str, features: dict[str, Num]
     return Component(f"{phase}.shell", 1, tuple(ops), features)
 
 
-def _head(model: ModelSpec, batch: int, options: Options) -> Component:
+def _head(model: ModelSpec, batch: Num, options: Options) -> Component:
     """Final norm and the map to the vocabulary, for the last token of each request only; a tied head is read too."""
     decoder, devices = model.decoder, options.num_devices
     ops: list[Op] = [
-        elementwise("final_norm", decoder.final_norm, float(batch * decoder.hidden_size), options),
-        Gemm("lm_head", float(batch), decoder.vocab_size / devices, decoder.hidden_size, options.dtype),
+        elementwise("final_norm", decoder.final_norm, 1.0 * batch * decoder.hidden_size, options),
+        Gemm("lm_head", 1.0 * batch, decoder.vocab_size / devices, decoder.hidden_size, options.dtype),
     ]
     if devices > 1:
         size = batch * decoder.vocab_size * dtype_of(options.dtype).activation_bytes
         ops.append(AllGather("logits", size, devices, options.dtype))
-    return Component("head", 1, tuple(ops), {"rows": float(batch)})
+    return Component("head", 1, tuple(ops), {"rows": 1.0 * batch})

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from costmodel.errors import WorkloadError
+from costmodel.ops import Num
 from costmodel.program.stages import Component, Options, Stage
 from costmodel.specs.images import ImageLayout, ImageSize
 from costmodel.specs.model import ModelSpec
 from costmodel.units import MEGA
 
-__all__ = ["cross_tokens", "image_layouts", "preprocess"]
+__all__ = ["cross_tokens", "host_work", "image_layouts", "preprocess"]
 
 
 def image_layouts(model: ModelSpec, images: Iterable[ImageSize]) -> tuple[ImageLayout, ...]:
@@ -35,13 +36,19 @@ def cross_tokens(layouts: Iterable[ImageLayout], options: Options) -> int:
     return sum(layout.cross_attention_tokens + padding * layout.cross_attention_padding for layout in layouts)
 
 
-def preprocess(images: Iterable[ImageSize], layouts: Iterable[ImageLayout]) -> Stage:
-    """Host work before the device starts; it has no operators, only sizes."""
+def preprocess(images: Iterable[ImageSize], layouts: Iterable[ImageLayout], *, batch: Num = 1) -> Stage:
+    """Host work before the device starts, all requests of the batch; it has no operators, only sizes."""
     sizes, resized = tuple(images), tuple(layouts)
-    features = {
+    pixels = sum(size.pixels for size in sizes)
+    return host_work(len(sizes), pixels, sum(layout.resized_pixels for layout in resized), batch=batch)
+
+
+def host_work(images: Num, pixels: Num, resized_pixels: Num, *, batch: Num = 1) -> Stage:
+    """Host work on so many images and pixels a request."""
+    features: dict[str, Num] = {
         "requests": 1.0,
-        "images": float(len(sizes)),
-        "megapixels": sum(size.pixels for size in sizes) / MEGA,
-        "resized_megapixels": sum(layout.resized_pixels for layout in resized) / MEGA,
+        "images": 1.0 * images * batch,
+        "megapixels": pixels * batch / MEGA,
+        "resized_megapixels": resized_pixels * batch / MEGA,
     }
     return Stage("preprocess", (Component("preprocess", 1, (), features),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from costmodel.errors import UnknownKeyError
 from costmodel.ops import DTYPES, Num, Op
 
-__all__ = ["QUANTIZATIONS", "Component", "Options", "Stage"]
+__all__ = ["QUANTIZATIONS", "Component", "Features", "Options", "Stage"]
 
 QUANTIZATIONS = {
     "w8a8-fp8": "fp8",
@@ -64,6 +64,22 @@ class Options:
         if self.quantization not in QUANTIZATIONS:
             raise UnknownKeyError("quantization", self.quantization, ["none", *QUANTIZATIONS])
         return QUANTIZATIONS[self.quantization]
+
+
+class Features(Mapping[str, Num]):
+    """Sizes by name, each worked out when it is asked for: only slices ask."""
+
+    def __init__(self, **sizes: Callable[[], Num]) -> None:
+        self._sizes = sizes
+
+    def __getitem__(self, name: str) -> Num:
+        return self._sizes[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from costmodel.ops import Elementwise, EncoderAttention, Gemm, Num, Op
 from costmodel.program.layers import attention_flops, group_suffix, layer_ops, matrix_flops
 from costmodel.program.rows import Rows, elementwise
-from costmodel.program.stages import Component, Options, Stage
+from costmodel.program.stages import Component, Features, Options, Stage
 from costmodel.specs.images import ImageLayout, TileGroup
 from costmodel.specs.model import AttentionSpec, LayerGroup, ModelSpec, PoolingSpec, ProjectionSpec, VisionSpec
 
 __all__ = ["encode"]
 
-_Tiles = Mapping[TileGroup, int]
+_Tiles = Mapping[TileGroup, Num]
 """Equal groups of tiles, and how many of them there are."""
 
 
-def encode(model: ModelSpec, layouts: Iterable[ImageLayout], *, batch: int, options: Options) -> Stage:
+def encode(model: ModelSpec, layouts: Iterable[ImageLayout], *, batch: Num, options: Options) -> Stage:
     """Vision tower and connector over all images of all requests of the batch."""
-    images, tiles = tuple(layouts), Counter[TileGroup]()
+    images, tiles = tuple(layouts), dict[TileGroup, Num]()
     for layout in images:
         for group in layout.groups:
-            tiles[group] += batch
+            tiles[group] = tiles.get(group, 0) + batch
     vision, connector = model.vision, model.connector
     if not tiles or vision is None or connector is None:
         return Stage("encode", ())
-    patches = float(sum(group.patches * count for group, count in tiles.items()))
-    tokens = float(batch * sum(layout.connector_tokens for layout in images))
+    patches = 1.0 * sum(group.patches * count for group, count in tiles.items())
+    tokens = 1.0 * batch * sum(layout.connector_tokens for layout in images)
     first, *others = connector.projections
     shell = _stem(vision, patches, options)
     if connector.pooling is not None:
@@ -44,7 +44,7 @@ def encode(model: ModelSpec, layouts: Iterable[ImageLayout], *, batch: int, opti
     return Stage("encode", tuple(components))
 
 
-def _stem(vision: VisionSpec, patches: float, options: Options) -> list[Op]:
+def _stem(vision: VisionSpec, patches: Num, options: Options) -> list[Op]:
     """Patch embedding and positions."""
     return [
         Gemm("patch_embedding", patches, vision.hidden_size, vision.patch_features, options.dtype),
@@ -58,7 +58,7 @@ def _block(vision: VisionSpec, group: LayerGroup, tiles: _Tiles, options: Option
         raise TypeError(f"vision attention of kind {spec.kind}")
     # A tower whose heads can't be shared out evenly is repeated on every device.
     devices = options.num_devices if spec.num_heads % options.num_devices == 0 else 1
-    tokens = float(sum(group.tiles * group.tokens_per_tile * count for group, count in tiles.items()))
+    tokens = 1.0 * sum(group.tiles * group.tokens_per_tile * count for group, count in tiles.items())
     rows = Rows(tokens, vision.hidden_size, options.dtype, options, devices)
     heads = spec.num_heads // devices
     q_size = heads * spec.head_dim
@@ -72,17 +72,15 @@ def _block(vision: VisionSpec, group: LayerGroup, tiles: _Tiles, options: Option
         for length, count in sorted(_sequences(tiles, spec.window).items())
     ]
     ops = layer_ops(group, rows, [*attention, *rows.narrow("output", q_size)])
-    features: dict[str, Num] = {
-        "layers": 1.0,
-        "gemm_flops": matrix_flops(ops),
-        "attention_flops": attention_flops(ops),
-    }
+    features = Features(
+        layers=lambda: 1.0, gemm_flops=lambda: matrix_flops(ops), attention_flops=lambda: attention_flops(ops)
+    )
     return Component(f"encode.block{group_suffix(vision.blocks, group)}", group.count, ops, features)
 
 
-def _sequences(tiles: _Tiles, window: int | None) -> Counter[int]:
+def _sequences(tiles: _Tiles, window: int | None) -> dict[int, Num]:
     """Attention sequences: how many there are of each length. Windows at the edge of a tile are smaller."""
-    sequences = Counter[int]()
+    sequences = defaultdict[int, Num](float)
     for group, count in tiles.items():
         if window is None:
             sequences[group.sequence_tokens] += group.sequences * count
@@ -98,7 +96,7 @@ def _split(length: int, window: int) -> dict[int, int]:
     return {size: count for size, count in ((window, whole), (rest, 1)) if size and count}
 
 
-def _projection_ops(projection: ProjectionSpec, tokens: float, options: Options) -> list[Op]:
+def _projection_ops(projection: ProjectionSpec, tokens: Num, options: Options) -> list[Op]:
     ops: list[Op] = []
     if projection.norm_size:
         width = max(projection.norm_size, projection.linears[0].in_features)
@@ -110,7 +108,7 @@ def _projection_ops(projection: ProjectionSpec, tokens: float, options: Options)
     return ops
 
 
-def _pooling_ops(pooling: PoolingSpec, tiles: _Tiles, patches: float, tokens: float, options: Options) -> list[Op]:
+def _pooling_ops(pooling: PoolingSpec, tiles: _Tiles, patches: Num, tokens: Num, options: Options) -> list[Op]:
     """Keys and values of the patches, queries, attention of the queries to the patches of their tile."""
     dtype, width, ops = options.dtype, pooling.hidden_size, list[Op]()
     if pooling.key_map is not None:

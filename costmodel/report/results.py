@@ -64,14 +64,15 @@ def prediction_section(predictions: Sequence[Prediction], figures: FigureStore) 
         for stage in ("encode", "prefill", "decode")
         if all(stage in p.bound for p in predictions)
     ]
-    interval = percent(predictions[0].interval)
+    shown = predictions[0].interval
+    of_stages = "Time of each stage" if shown is None else f"Time of each stage with its {percent(shown)} interval"
     return element(
         "section",
         element("h2", "Predicted latency"),
         figures.place(plots.breakdown_figure(predictions)),
         element(
             "div",
-            table(f"Time of each stage with its {interval} interval", ["stage", *models], rows),
+            table(of_stages, ["stage", *models], rows),
             table("Request and memory", ["request", *models], _request_rows(predictions)),
             class_="pair",
         ),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
+from costmodel.ops.formats import Num
 from costmodel.specs.base import Flag, Frozen, Size
 
 __all__ = ["AnyAttention", "AttentionSpec", "CrossAttentionSpec", "LatentAttentionSpec", "LinearAttentionSpec"]
@@ -82,7 +84,7 @@ class AttentionSpec(Frozen):
             norms = {"head": self.head_dim, "whole": self.q_size}.get(self.qk_norm, 0)
         return weights + projected * self.qkv_bias + hidden_size * self.output_bias + norms
 
-    def cache_bytes(self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int) -> float:
+    def cache_bytes(self, context_tokens: Num, *, cross_tokens: Num, element_bytes: float, devices: int) -> Num:
         """Bytes that one layer keeps on one device for one request.
 
         Parameters
@@ -96,7 +98,7 @@ class AttentionSpec(Frozen):
         """
         if self.kv == "earlier_layer":
             return 0.0
-        kept = min(context_tokens, self.window or context_tokens)
+        kept = context_tokens if self.window is None else np.minimum(context_tokens, self.window)
         return 2.0 * element_bytes * kept * -(-self.num_kv_heads // devices) * self.head_dim
 
 
@@ -131,7 +133,7 @@ class CrossAttentionSpec(Frozen):
         """Parameters of one layer's attention; the vision states are as wide as the text's."""
         return 2 * hidden_size * (self.q_size + self.kv_size) + 2 * self.head_dim * self.qk_norm
 
-    def cache_bytes(self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int) -> float:
+    def cache_bytes(self, context_tokens: Num, *, cross_tokens: Num, element_bytes: float, devices: int) -> Num:
         """Bytes kept for the vision states, see :meth:`AttentionSpec.cache_bytes`."""
         return 2.0 * element_bytes * cross_tokens * -(-self.num_kv_heads // devices) * self.head_dim
 
@@ -184,7 +186,7 @@ class LatentAttentionSpec(Frozen):
         up = self.latent_dim * self.num_heads * (self.nope_dim + self.value_dim)
         return queries + down + up + hidden_size * self.num_heads * self.value_dim
 
-    def cache_bytes(self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int) -> float:
+    def cache_bytes(self, context_tokens: Num, *, cross_tokens: Num, element_bytes: float, devices: int) -> Num:
         """Bytes of the latents, which every device needs whole; see :meth:`AttentionSpec.cache_bytes`."""
         return element_bytes * context_tokens * self.cached_per_token
 
@@ -235,7 +237,7 @@ class LinearAttentionSpec(Frozen):
         maps = hidden_size * (self.mixed_size + 2 * self.value_size + 2 * self.num_value_heads)
         return maps + self.mixed_size * self.convolution + 2 * self.num_value_heads + self.value_dim
 
-    def cache_bytes(self, context_tokens: int, *, cross_tokens: int, element_bytes: float, devices: int) -> float:
+    def cache_bytes(self, context_tokens: Num, *, cross_tokens: Num, element_bytes: float, devices: int) -> Num:
         """Bytes of the state and of the convolution's past; the same for every length."""
         state = _STATE_BYTES * self.num_value_heads * self.key_dim * self.value_dim
         return (state + element_bytes * self.mixed_size * self.convolution) / devices

@@ -24,7 +24,7 @@ Flag = StrictBool
 class Frozen(BaseModel):
     """Immutable, and strict: an unknown field is an error, never ignored, and so is a number that is not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Shown(Frozen):

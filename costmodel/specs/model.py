@@ -6,7 +6,6 @@ join them, and the rule that turns an image into patches. Every field comes from
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -151,5 +150,7 @@ class ModelSpec(Shown):
 
     def fingerprint(self) -> str:
         """Digest of the architecture alone: equal for two checkpoints of the same shape."""
+        import hashlib
+
         facts = self.model_dump_json(exclude={"name", "source"}, exclude_defaults=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:16]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from costmodel.csv_text import read_csv
 from costmodel.errors import TraceError
-from costmodel.files import read_bytes
+from costmodel.files import read_text
 from costmodel.policy.agreement import agree
 from costmodel.policy.plan import Mode
 from costmodel.policy.traces import Trace
@@ -21,7 +20,6 @@ __all__ = [
     "LogRow",
     "import_logs",
     "read_image_sizes",
-    "read_text",
     "split_reasoning",
     "tokenizer_counter",
 ]
@@ -161,20 +159,6 @@ def split_reasoning(text: str) -> tuple[str, str | None]:
     return match[2].strip(), match[1] + "</think>"
 
 
-def read_text(path: Path) -> str:
-    """Text of a log.
-
-    Raises
-    ------
-    TraceError
-        If it is not UTF-8.
-    """
-    try:
-        return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise TraceError(f"{path.name}: not a text file in UTF-8") from None
-
-
 def read_image_sizes(path: Path) -> dict[str, tuple[ImageSize, ...]]:
     """Sizes by item: CSV with the columns ``item_id`` and ``images`` (``WxH`` joined by ``;``).
 
@@ -183,12 +167,12 @@ def read_image_sizes(path: Path) -> dict[str, tuple[ImageSize, ...]]:
     TraceError
         If a column is missing.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path)))
-    if not {"item_id", "images"} <= set(reader.fieldnames or ()):
+    columns, rows = read_csv(path)
+    if not {"item_id", "images"} <= set(columns):
         raise TraceError(f"{path.name}: expected the columns item_id and images")
     return {
         row["item_id"]: tuple(ImageSize.parse(text) for text in (row["images"] or "").split(";") if text.strip())
-        for row in reader
+        for row in rows
     }
 
 

@@ -7,14 +7,15 @@ for each metric: a number, or an object with a ``score``.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from costmodel import strict_json
 from costmodel.errors import TraceError
-from costmodel.policy.importers.common import LogOptions, LogRow, read_text, split_reasoning
+from costmodel.files import read_text
+from costmodel.policy.importers.common import LogOptions, LogRow, split_reasoning
 
 __all__ = ["read_lmms_eval"]
 
@@ -39,8 +40,8 @@ def read_lmms_eval(path: Path, options: LogOptions) -> Iterator[LogRow]:
 
 def _row(line: str, where: str, task: str, options: LogOptions) -> LogRow:
     try:
-        sample = json.loads(line)
-    except (ValueError, RecursionError):
+        sample = strict_json.loads(line)
+    except ValueError:
         raise TraceError(f"{where}: not JSON") from None
     if not isinstance(sample, dict) or "doc_id" not in sample or not {"resps", "filtered_resps"} & set(sample):
         raise TraceError(f"{where}: not a sample of lmms-eval: expected doc_id and filtered_resps")

@@ -6,23 +6,25 @@ Columns: ``index``, ``question``, the options ``A``, ``B``, …, ``answer``, ``p
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import math
 import string
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from costmodel import strict_json, units
+from costmodel.csv_text import read_csv
 from costmodel.errors import TraceError
-from costmodel.files import read_bytes
-from costmodel.policy.importers.common import LogOptions, LogRow, read_text, split_reasoning
+from costmodel.files import read_bytes, read_text
+from costmodel.policy.importers.common import LogOptions, LogRow, split_reasoning
 
 __all__ = ["read_vlmevalkit"]
 
 _SCORES = ("hit", "score")
-_LONGEST_CELL = 2**24
+# What a workbook may hold when it is unpacked.
+_MOST_UNPACKED_BYTES = units.GIB
 
 
 def read_vlmevalkit(path: Path, options: LogOptions) -> Iterator[LogRow]:
@@ -86,19 +88,15 @@ def _score(row: Mapping[str, Any], metric: str | None, where: str) -> float | No
 
 
 def _tsv(path: Path) -> Iterator[Mapping[str, Any]]:
-    # Reasoning easily outgrows the csv module's default of 128 KiB a cell.
-    csv.field_size_limit(_LONGEST_CELL)
-    try:
-        yield from csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t")
-    except csv.Error as error:
-        raise TraceError(f"{path.name}: not a table ({error})") from None
+    _, rows = read_csv(path, delimiter="\t")
+    yield from rows
 
 
 def _json(path: Path) -> Iterator[Mapping[str, Any]]:
     """A list of rows, or columns that map row numbers to cells (the default of pandas)."""
     try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError):
+        content = strict_json.loads(read_text(path))
+    except ValueError:
         raise TraceError(f"{path.name}: not JSON") from None
     if isinstance(content, dict) and content and all(isinstance(cells, dict) for cells in content.values()):
         numbers: Sequence[str] = list(content.get("index", next(iter(content.values()))))
@@ -113,8 +111,16 @@ def _xlsx(path: Path) -> Iterator[Mapping[str, Any]]:
         from openpyxl import load_workbook
     except ImportError:
         raise TraceError("reading .xlsx needs: pip install 'vlm-costmodel[traces]'") from None
+    packed = read_bytes(path)
     try:
-        book = load_workbook(io.BytesIO(read_bytes(path)), read_only=True, data_only=True)
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
+    except zipfile.BadZipFile:
+        raise TraceError(f"{path.name}: not a workbook") from None
+    if unpacked_bytes > _MOST_UNPACKED_BYTES:
+        raise TraceError(f"{path.name}: unpacks to {units.format_bytes(unpacked_bytes)}, more than any log of answers")
+    try:
+        book = load_workbook(io.BytesIO(packed), read_only=True, data_only=True)
         rows = list(book.worksheets[0].iter_rows(values_only=True))
     except Exception as error:
         raise TraceError(f"{path.name}: not a workbook ({str(error)[:80]})") from None
