@@ -17,13 +17,14 @@ _VERBATIM = "\b"
 
 
 def commands_of(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command below a group with the words that call it, groups left out."""
+    """Every command below a group with the words that call it, groups left out that do nothing by themselves."""
     for name, command in group.commands.items():
         words = (*path, name)
-        if hasattr(command, "commands"):
-            yield from commands_of(command, words)
-        else:
+        below = hasattr(command, "commands")
+        if not below or command.invoke_without_command:
             yield words, command
+        if below:
+            yield from commands_of(command, words)
 
 
 def example_of(text: str) -> tuple[str, str]:

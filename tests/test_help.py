@@ -20,6 +20,10 @@ COMMANDS = {" ".join(words): command for words, command in commands_of(typer.mai
 GROUPS = ["", *sorted({name.rpartition(" ")[0] for name in COMMANDS} - {""})]
 
 NOT_RUN = {
+    "calibrate fleet": "needs a cluster; tests/test_ray.py starts one",
+    "run": "asks two servers; tests/test_policy_run.py does",
+    "sweep": "thousands of rows; tests/test_sweep_command.py runs fewer",
+    "sweep merge": "joins shards; tests/test_sweep_command.py makes some",
     "calibrate run": "measures for a minute; tests/test_live.py runs it for less",
     "calibrate pair": "times the machine; tests/test_demo_pair.py runs it",
     "calibrate evaluate": "scores 80,000 rows; examples/calibrate.ipynb does, and is run",
