@@ -1,10 +1,10 @@
-# Two commands: `make demo` (a calibrated machine, a checked prediction, a report) and `make test`.
+# `make demo` (a calibrated machine, a checked prediction, a report), `make test`, `make docs` (the site).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: bench demo test clean
+.PHONY: bench demo docs test clean
 .PRECIOUS: $(VENV)/%
 
 $(VENV)/%: pyproject.toml constraints.txt
@@ -20,6 +20,9 @@ test: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Speed against the stored baseline, memory, the command as a process. Peers and the scaling plot: docs/benchmarks.md.
 bench: $(VENV)/dev

@@ -16,7 +16,7 @@ from costmodel.estimate import Estimate, total
 from costmodel.predict import Forecast, estimate
 from costmodel.profiles import EngineProfile, HardwareProfile
 from costmodel.quantity import Quantity, normal_quantile
-from costmodel.specs.base import Frozen
+from costmodel.specs.base import Frozen, Shown
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 
@@ -51,7 +51,7 @@ class LatencyPoint(Frozen):
     large_s: Quantity
 
 
-class BreakEven(Frozen):
+class BreakEven(Shown):
     """What ``costmodel breakeven --format json`` prints.
 
     Attributes

@@ -17,6 +17,27 @@ import typer
 
 from costmodel.cli_load import load
 from costmodel.errors import CostModelError, UnknownKeyError
+from costmodel.helptext import with_examples
+from costmodel.options import (
+    Batch,
+    Devices,
+    DType,
+    Engine,
+    Hardware,
+    Images,
+    Interval,
+    Model,
+    Output,
+    OutputTokens,
+    PromptTokens,
+    Quantization,
+    Videos,
+    complete_dtype,
+    complete_engine,
+    complete_hardware,
+    complete_model,
+    complete_schema,
+)
 from costmodel.render import Format, emit, note
 
 __all__ = ["app", "main"]
@@ -33,23 +54,7 @@ app = typer.Typer(
 # Exit status that typer makes of Ctrl-C.
 _INTERRUPTED = 130
 
-_BUILT_IN = ("predict", "load", "breakeven", "models", "hardware", "engines", "report")
-
-Model = Annotated[str, typer.Option(help="Preset name, hub id, folder, config.json, .gguf or spec file.")]
-Hardware = Annotated[str, typer.Option(help="Key of a device, or path of its profile.")]
-Engine = Annotated[str, typer.Option(help="Key of an engine, or path of its profile.")]
-Images = Annotated[list[str] | None, typer.Option("--image", help="WIDTHxHEIGHT in pixels; repeatable.")]
-Videos = Annotated[list[str] | None, typer.Option("--video", help="WIDTHxHEIGHTxFRAMES sampled; repeatable.")]
-PromptTokens = Annotated[int, typer.Option(help="Text tokens of the prompt.")]
-OutputTokens = Annotated[int, typer.Option(help="Tokens generated.")]
-Batch = Annotated[int, typer.Option(help="Equal requests served together.")]
-DType = Annotated[str, typer.Option(help="Number format: bf16, fp16, fp32, fp8, …")]
-Quantization = Annotated[
-    str | None, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …; else the checkpoint's own.")
-]
-Devices = Annotated[int, typer.Option("--tp", help="Devices that share each layer.")]
-Interval = Annotated[float, typer.Option(help="Probability that the intervals hold.")]
-Output = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+_BUILT_IN = ("predict", "load", "breakeven", "models", "hardware", "engines", "report", "schema")
 
 
 @app.command()
@@ -63,7 +68,9 @@ def predict(
     video: Videos = None,
     batch: Batch = 1,
     dtype: DType = "bf16",
-    kv_dtype: Annotated[str | None, typer.Option(help="Number format of the KV cache.")] = None,
+    kv_dtype: Annotated[
+        str | None, typer.Option(help="Number format of the KV cache.", autocompletion=complete_dtype)
+    ] = None,
     quantization: Quantization = None,
     tp: Devices = 1,
     ep: Annotated[bool, typer.Option("--ep", help="Those devices share experts out whole.")] = False,
@@ -112,8 +119,8 @@ app.command()(load)
 
 @app.command()
 def breakeven(
-    small: Annotated[str, typer.Option(help="The small model, as for predict --model.")],
-    large: Annotated[str, typer.Option(help="The large model.")],
+    small: Annotated[str, typer.Option(help="The small model, as for predict --model.", autocompletion=complete_model)],
+    large: Annotated[str, typer.Option(help="The large model.", autocompletion=complete_model)],
     large_output: Annotated[int, typer.Option(help="Tokens of the large model's answer.")],
     hardware: Hardware,
     engine: Engine,
@@ -170,7 +177,7 @@ def breakeven(
 @app.command()
 def models(
     action: Annotated[str, typer.Argument(help="list, or show.")] = "list",
-    key: Annotated[str | None, typer.Argument(help="Which one to show.")] = None,
+    key: Annotated[str | None, typer.Argument(help="Which one to show.", autocompletion=complete_model)] = None,
     image: Images = None,
     video: Videos = None,
     prompt_tokens: Annotated[int, typer.Option(help="Text tokens of the request whose work show tells.")] = 1000,
@@ -213,7 +220,7 @@ def models(
 @app.command()
 def hardware(
     action: Annotated[str, typer.Argument(help="list, or show.")] = "list",
-    key: Annotated[str | None, typer.Argument(help="Which one to show.")] = None,
+    key: Annotated[str | None, typer.Argument(help="Which one to show.", autocompletion=complete_hardware)] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List the devices that have a profile, or show one.
@@ -231,7 +238,7 @@ def hardware(
 @app.command()
 def engines(
     action: Annotated[str, typer.Argument(help="list, or show.")] = "list",
-    key: Annotated[str | None, typer.Argument(help="Which one to show.")] = None,
+    key: Annotated[str | None, typer.Argument(help="Which one to show.", autocompletion=complete_engine)] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List the engines that have a profile, or show one.
@@ -256,8 +263,8 @@ def report(
         list[Path] | None, typer.Option(help="JSON of predict on a device to compare; repeatable.")
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="JSON of policy.")] = None,
-    hardware: Annotated[str | None, typer.Option(help="Device to describe.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine to describe.")] = None,
+    hardware: Annotated[str | None, typer.Option(help="Device to describe.", autocompletion=complete_hardware)] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine to describe.", autocompletion=complete_engine)] = None,
     command: Annotated[list[str] | None, typer.Option(help="Command to show; repeatable.")] = None,
 ) -> None:
     """Write one self-contained HTML file from the JSON of other commands.
@@ -285,6 +292,30 @@ def report(
         commands=command or (),
     )
     note(f"report: {out}")
+
+
+@app.command()
+def schema(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Which one to print; all are listed if not given.", autocompletion=complete_schema),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write every schema to this folder.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print the JSON Schema of a profile, a case, a trace or a result.
+
+    Example: costmodel schema prediction
+    """
+    from costmodel.schemas import document_kinds, schema_table, schema_text, write_schemas
+
+    if out is not None:
+        write_schemas(out)
+        note(f"schemas: {out}")
+    elif name is not None:
+        typer.echo(schema_text(name), nl=False)
+    else:
+        emit([schema_table()], json.dumps(list(document_kinds()), indent=1), output)
 
 
 def _chosen(action: str, key: str | None, known: Sequence[str]) -> Sequence[str]:
@@ -325,7 +356,8 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in _BUILT_IN:
         _load_plugins()
     try:
-        status = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        command = with_examples(typer.main.get_command(app))
+        status = command(args=sys.argv[1:] or ["--help"], prog_name="costmodel", standalone_mode=False)
         sys.stdout.flush()
     except CostModelError as error:
         note(f"error: {error}")

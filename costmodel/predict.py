@@ -18,7 +18,7 @@ from costmodel.pricing import Bound, Priced, Pricer
 from costmodel.profiles import EngineProfile, HardwareProfile, datasheets
 from costmodel.program import Options, Stage
 from costmodel.quantity import Quantity
-from costmodel.specs.base import Frozen
+from costmodel.specs.base import Frozen, Shown
 from costmodel.specs.images import ImageLayout
 from costmodel.specs.model import ModelSpec, MoeSpec
 from costmodel.specs.workload import Workload
@@ -45,7 +45,19 @@ _BEFORE_DECODE = ("preprocess", "encode", "prefill")
 
 
 class Latency(Frozen):
-    """Stage times of a request, in seconds; without an interval, low and high equal the value."""
+    """Stage times of a request, in seconds; without an interval, low and high equal the value.
+
+    Attributes
+    ----------
+    preprocess_s, encode_s, prefill_s, decode_s
+        The four stages; decode is all steps after the first token.
+    ttft_s
+        Time to the first token: preprocess, encode and prefill.
+    tpot_s
+        Mean time of an output token after the first.
+    total_s
+        The whole request.
+    """
 
     preprocess_s: Quantity
     encode_s: Quantity
@@ -56,8 +68,24 @@ class Latency(Frozen):
     total_s: Quantity
 
 
-class Prediction(Frozen):
-    """What ``costmodel predict --format json`` prints."""
+class Prediction(Shown):
+    """What ``costmodel predict --format json`` prints.
+
+    Attributes
+    ----------
+    interval
+        Probability that each quantity of ``latency`` holds.
+    visual_tokens
+        Of each image, in the decoder.
+    prompt_tokens_total
+        Text, visual tokens and what a template puts around them.
+    bound
+        What each stage on the device waits for: compute, memory or host.
+    sources
+        Tier of calibration behind each group of coefficients.
+    warnings
+        What makes the prediction less sure than it looks, or the request impossible.
+    """
 
     schema_version: int = 1
     model: str

@@ -14,7 +14,7 @@ from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, Positi
 from costmodel.documents import SCHEMA_VERSION, read_document
 from costmodel.errors import ProfileError, UnknownKeyError
 from costmodel.files import existing_file
-from costmodel.specs.base import Frozen
+from costmodel.specs.base import Frozen, Shown
 
 __all__ = [
     "DECODED",
@@ -241,7 +241,7 @@ class Provenance(Frozen):
     notes: tuple[str, ...] = ()
 
 
-class HardwareProfile(Frozen):
+class HardwareProfile(Shown):
     """One device: its datasheet, operator-law coefficients (tier 1) and model slices (tier 2).
 
     Attributes
@@ -295,7 +295,7 @@ class Scheduling(Frozen):
     source: Source
 
 
-class EngineProfile(Frozen):
+class EngineProfile(Shown):
     """One software stack: what the host costs and how layers become kernels.
 
     Attributes

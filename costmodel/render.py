@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from costmodel.terminal import Table, layout
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["Format", "Table", "emit", "note"]
 
-_PLAIN_WIDTH = 160
+# Width, in characters, of what goes to a file or a pipe.
+_NO_LIMIT = 100_000
 
 
 class Format(StrEnum):
@@ -21,24 +28,6 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     MARKDOWN = "markdown"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A titled table of strings.
-
-    Attributes
-    ----------
-    title
-        Printed above the table in a terminal only.
-    footer
-        Lines below it, in a terminal only.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    footer: tuple[str, ...] = ()
 
 
 def emit(tables: Sequence[Table], json_text: str, output: Format) -> None:
@@ -74,20 +63,25 @@ def _markdown(table: Table) -> str:
 
 
 def _terminal(table: Table) -> None:
+    """Fit the width of a terminal; in a pipe, lines are as long as they are, and end where their text does."""
     from rich.console import Console
-    from rich.table import Table as RichTable
 
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else _PLAIN_WIDTH, highlight=False)
+    narrow = sys.stdout.isatty()
+    console = Console(width=None if narrow else _NO_LIMIT, highlight=False)
+    with console.capture() as captured:
+        _print_table(console, table, console.width if narrow else None)
+    text = captured.get()
+    sys.stdout.write(text if narrow else re.sub(r" +$", "", text, flags=re.MULTILINE))
+
+
+def _print_table(console: Console, table: Table, width: int | None) -> None:
     if table.title:
         console.print(table.title, markup=False, style="bold")
-    grid = RichTable(box=None, pad_edge=False)
-    for index, column in enumerate(table.columns):
-        numeric = all(row[index][:1].isdigit() or row[index][:1] in "+-±" for row in table.rows if row[index])
-        grid.add_column(column, justify="right" if index and numeric else "left", overflow="fold")
-    for row in table.rows:
-        grid.add_row(*(cell.replace("[", r"\[") for cell in row))
-    console.print(grid)
+    if table.rows:
+        grid, left_out = layout(table, width)
+        console.print(grid)
+        if left_out:
+            console.print(left_out, style="dim")
     for line in table.footer:
         console.print(line, markup=False)
     console.print()

@@ -187,7 +187,7 @@ def model_table(models: Iterable[ModelSpec]) -> Table:
         for model in models
     )
     columns = ("model", "family", "params, 10⁹", "vision", "connector", "decoder", "layers", "hidden")
-    return Table("", columns, rows)
+    return Table("", columns, rows, spare=(7, 6, 4, 3, 5))
 
 
 def hardware_table(profiles: Iterable[HardwareProfile]) -> Table:
@@ -230,7 +230,7 @@ def engine_table(engines: Iterable[EngineProfile]) -> Table:
         for engine in engines
     )
     columns = ("key", "engine", "a request", "an image", "a megapixel", "a step", "a launch", "source")
-    return Table("", columns, rows)
+    return Table("", columns, rows, spare=(1,))
 
 
 def _tier(profile: HardwareProfile) -> str:

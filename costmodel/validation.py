@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from costmodel.quantity import Quantity
-from costmodel.specs.base import Frozen
+from costmodel.specs.base import Frozen, Shown
 
 __all__ = [
     "STAGES",
@@ -93,7 +93,7 @@ class SkippedCase(Frozen):
     reason: str
 
 
-class Validation(Frozen):
+class Validation(Shown):
     """What ``costmodel validate --format json`` prints.
 
     Attributes

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-from calibrate.commands.progress import progress_bar
 from calibrate.policies.prompts import Prompts
 from calibrate.policies.session import Session, SideOptions, plan_from
 from costmodel.policy.bootstrap import PairedAccuracy
@@ -30,6 +29,7 @@ from costmodel.policy.latency import Deployment
 from costmodel.policy.measured import measured_seconds
 from costmodel.policy.replay import missing_traces, replay
 from costmodel.policy.traces import TraceSet, read_traces
+from costmodel.progress import progress_bar
 from costmodel.render import Format, Table, emit
 
 SMALL, LARGE = "smollm2-135m", "gemma3-270m"

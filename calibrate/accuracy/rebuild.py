@@ -19,6 +19,7 @@ from costmodel.documents import SCHEMA_VERSION
 from costmodel.errors import ProfileError
 from costmodel.files import write_atomic
 from costmodel.profiles import Datasheet, HardwareProfile, LawFit, Provenance, load_hardware
+from costmodel.progress import Progress, no_progress
 
 __all__ = [
     "PRIORS_FILE",
@@ -53,10 +54,15 @@ def imported_tables(gpu: str, *, stack: str = _STACK) -> tuple[TableSet, Importe
 
 
 def fitted_profile(
-    base: HardwareProfile, tables: TableSet, provenance: Provenance, *, max_samples: int = MAX_SAMPLES
+    base: HardwareProfile,
+    tables: TableSet,
+    provenance: Provenance,
+    *,
+    max_samples: int = MAX_SAMPLES,
+    progress: Progress = no_progress,
 ) -> HardwareProfile:
     """Fit all tables of a device; operators that were refused are named in the provenance."""
-    fitted = fit_tables(tables, base.datasheet, max_samples=max_samples)
+    fitted = fit_tables(tables, base.datasheet, max_samples=max_samples, progress=progress)
     notes = [f"no law for {key}: {reason}" for key, reason in fitted.refused.items()]
     notes += [f"{key}: {count} rows are faster than the datasheet allows" for key, count in fitted.impossible.items()]
     notes += [f"dropped {count} rows: {reason}" for reason, count in sorted(tables.dropped.items())]
@@ -95,7 +101,9 @@ def _is_datasheet(path: Path) -> bool:
     return isinstance(content, dict) and "peak_flops_per_s" in content
 
 
-def rebuild_all(folder: Path, *, date: str) -> Iterator[tuple[HardwareProfile, TableSet]]:
+def rebuild_all(
+    folder: Path, *, date: str, progress: Progress = no_progress
+) -> Iterator[tuple[HardwareProfile, TableSet]]:
     """Fit and write the profile of every GPU in the tables, one after the other.
 
     Parameters
@@ -105,7 +113,8 @@ def rebuild_all(folder: Path, *, date: str) -> Iterator[tuple[HardwareProfile, T
     date
         Stated as the date of the fit.
     """
-    for key in GPU_FOLDERS:
+    for done, key in enumerate(GPU_FOLDERS):
+        progress(done / len(GPU_FOLDERS), key)
         tables, imported = imported_tables(key)
         base = load_hardware(folder / "gpus" / f"{key}.json")
         profile = fitted_profile(base, tables, _provenance(imported, date))

@@ -11,6 +11,8 @@ from calibrate.commands import engine as cli_engine
 from calibrate.commands import fit as cli_fit
 from calibrate.commands import fleet as cli_fleet
 from calibrate.commands import preprocess as cli_preprocess
+from costmodel.options import complete_engine, complete_hardware, complete_model
+from costmodel.progress import progress_bar
 from costmodel.render import note
 
 __all__ = ["app"]
@@ -28,10 +30,16 @@ cli_preprocess.register(app)
 def run(
     out: Annotated[Path, typer.Option(help="Profile to write.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    model: Annotated[list[str] | None, typer.Option(help="Model to measure slices of; repeatable.")] = None,
-    engine: Annotated[str, typer.Option(help="Engine that the slices stand for.")] = "hf-eager",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model to measure slices of; repeatable.", autocompletion=complete_model)
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Engine that the slices stand for.", autocompletion=complete_engine)
+    ] = "hf-eager",
     dtype: Annotated[str | None, typer.Option(help="Number format of the slices (CPU: fp32, CUDA: bf16).")] = None,
-    datasheet: Annotated[str | None, typer.Option(help="Key of the device, for its maker's peaks.")] = None,
+    datasheet: Annotated[
+        str | None, typer.Option(help="Key of the device, for its maker's peaks.", autocompletion=complete_hardware)
+    ] = None,
     measurements: Annotated[Path | None, typer.Option(help="Raw samples; an existing file is resumed.")] = None,
     budget_s: Annotated[float, typer.Option(help="Bound on the measuring time, in seconds.")] = 75.0,
     quick: Annotated[bool, typer.Option(help="Fewer shapes and sizes, 30 s.")] = False,
@@ -44,7 +52,6 @@ def run(
 
     Example: costmodel calibrate run --device auto --model Qwen/Qwen3-VL-2B-Instruct --out profile.json
     """
-    from calibrate.commands.progress import progress_bar
     from calibrate.measure.device import open_device
     from calibrate.measure.run import CalibrationPlan, calibrate_device
     from costmodel import load_engine, load_hardware, load_model
@@ -87,5 +94,7 @@ def pair(
     from calibrate.check.demo_pair import write_demo_pair
     from calibrate.measure.device import open_device
 
-    for name in write_demo_pair(out, open_device(device, threads=threads)):
+    with progress_bar("timing this machine"):
+        names = write_demo_pair(out, open_device(device, threads=threads))
+    for name in names:
         typer.echo(name)

@@ -10,6 +10,8 @@ import typer
 
 from costmodel.errors import InputError
 from costmodel.files import check_writable
+from costmodel.options import complete_engine, complete_hardware, complete_model
+from costmodel.progress import progress_bar
 from costmodel.render import Format, Table, emit, note
 
 if TYPE_CHECKING:
@@ -26,18 +28,31 @@ _Quantization = Annotated[str | None, typer.Option(help="Tables: only the runs q
 _Kernels = Annotated[bool, typer.Option(help="Tables: fit also how well the engine's GEMMs use each device.")]
 _Relearn = Annotated[bool, typer.Option(help="Tables: forget what earlier runs showed of the engine's kernels.")]
 
+Start = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="Engine to start from, which keeps what isn't fitted.", autocompletion=complete_engine
+    ),
+]
+Hardware = Annotated[
+    str | None, typer.Option(help="Device of the runs; a table names its own.", autocompletion=complete_hardware)
+]
+Model = Annotated[
+    str | None, typer.Option(help="Live: the model served, as for predict --model.", autocompletion=complete_model)
+]
+
 
 def engine(
     out: Annotated[Path, typer.Option(help="Profile to write: of the engine; live with --law: of the hardware.")],
     cases: Annotated[list[Path] | None, typer.Option(help="Table of real runs (CSV); repeatable.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Live: address of an OpenAI-compatible server.")] = None,
-    start: Annotated[str, typer.Option("--engine", help="Engine to start from, which keeps what isn't fitted.")] = "",
-    hardware: Annotated[str | None, typer.Option(help="Device of the runs; a table names its own.")] = None,
+    start: Start = "",
+    hardware: Hardware = None,
     quantization: _Quantization = None,
     hold_out: _LeftOut = "shapes",
     kernels: _Kernels = False,
     relearn: _Relearn = False,
-    model: Annotated[str | None, typer.Option(help="Live: the model served, as for predict --model.")] = None,
+    model: Model = None,
     served_model: Annotated[str, typer.Option(help="Live: what the server calls it (its first one).")] = "",
     dtype: Annotated[str, typer.Option(help="Live: number format to file the law under.")] = "bf16",
     law: Annotated[bool, typer.Option(help="Live: fit prefill and decode of this model, not the host terms.")] = False,
@@ -129,14 +144,15 @@ def _from_cases(rows: list[Case], plan: TableFit, *, out: Path, output: Format) 
     names = sorted({case.engine for case in rows})
     if not plan.start and len(names) != 1:
         raise InputError(f"the runs are of {len(names)} engines ({', '.join(names)}); name one with --engine")
-    fit = fit_engine(
-        rows,
-        load_engine(plan.start or names[0]),
-        hardware=plan.hardware,
-        hold_out=plan.hold_out,
-        kernels=plan.kernels,
-        relearn=plan.relearn,
-    )
+    with progress_bar("fitting"):
+        fit = fit_engine(
+            rows,
+            load_engine(plan.start or names[0]),
+            hardware=plan.hardware,
+            hold_out=plan.hold_out,
+            kernels=plan.kernels,
+            relearn=plan.relearn,
+        )
     write_atomic(out, engine_text(fit.engine))
     emit(engine_tables(fit), fit.model_dump_json(indent=1), output)
     note(f"profile: {out}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from costmodel.options import complete_hardware
+from costmodel.progress import progress_bar
 from costmodel.render import Format, emit, note
 
 __all__ = ["evaluate", "fit", "import_rows", "rebuild", "register"]
@@ -17,7 +19,10 @@ _MAX_SAMPLES = 200
 
 def fit(
     rows: Annotated[list[Path], typer.Argument(help="Measurement tables: .csv, .parquet or .jsonl.")],
-    hardware: Annotated[str, typer.Option(help="Key or path of a profile, or path of a datasheet.")],
+    hardware: Annotated[
+        str,
+        typer.Option(help="Key or path of a profile, or path of a datasheet.", autocompletion=complete_hardware),
+    ],
     out: Annotated[Path, typer.Option(help="Profile to write.")],
     max_samples_per_op: Annotated[int, typer.Option(help="Rows per operator and number format.")] = _MAX_SAMPLES,
 ) -> None:
@@ -41,7 +46,9 @@ def fit(
         measured_by=f"rows of {', '.join(path.name for path in rows)}, fitted by costmodel calibrate fit",
         date=datetime.now(UTC).date().isoformat(),
     )
-    profile = fitted_profile(base_profile(hardware), tables, provenance, max_samples=max_samples_per_op)
+    with progress_bar("fitting") as progress:
+        base = base_profile(hardware)
+        profile = fitted_profile(base, tables, provenance, max_samples=max_samples_per_op, progress=progress)
     profile = with_slices(profile, rows)
     refused = [text for text in profile.provenance.notes if text.startswith("no law for")]
     if not profile.laws:
@@ -69,8 +76,9 @@ def import_rows(
 
     if source != "aiconfigurator":
         raise UnknownKeyError("source", source, ["aiconfigurator"])
-    imported = import_tables(gpu, stack)
-    write_columns(imported.columns, out)
+    with progress_bar("reading"):
+        imported = import_tables(gpu, stack)
+        write_columns(imported.columns, out)
     for reason, count in sorted(imported.columns.unreadable.items()):
         note(f"left out {count} rows: {reason}")
     for table, version in imported.sources.items():
@@ -80,7 +88,9 @@ def import_rows(
 
 def evaluate(
     rows: Annotated[list[Path], typer.Argument(help="Measurement tables: .csv, .parquet or .jsonl.")],
-    profile: Annotated[str, typer.Option(help="Key or path of the profile to score.")],
+    profile: Annotated[
+        str, typer.Option(help="Key or path of the profile to score.", autocompletion=complete_hardware)
+    ],
     interval: Annotated[float, typer.Option(help="Probability that the intervals are to hold.")] = 0.9,
     plot: Annotated[Path | None, typer.Option(help="Draw predicted over measured to this .html or .png.")] = None,
     output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
@@ -98,7 +108,8 @@ def evaluate(
     for reason, count in sorted(tables.dropped.items()):
         note(f"dropped {count} rows: {reason}")
     hardware = load_hardware(profile)
-    result = score(hardware, tables, interval=interval)
+    with progress_bar("scoring"):
+        result = score(hardware, tables, interval=interval)
     if plot is not None:
         from calibrate.accuracy.evaluate import held_out_points
         from costmodel.plots import kernel_figure, write_figure
@@ -125,11 +136,13 @@ def rebuild(
     from costmodel.files import write_atomic
 
     tables, profiles, scores = {}, {}, []
-    for profile, table_set in rebuild_all(folder, date=datetime.now(UTC).date().isoformat()):
-        tables[profile.key], profiles[profile.key] = table_set, profile
-        scores.append(score(profile, table_set))
-        note(f"{profile.key}: {len(profile.laws)} laws")
-    left_out = rebuild_priors(folder, tables, profiles)
+    date = datetime.now(UTC).date().isoformat()
+    with progress_bar("rebuilding") as progress:
+        for profile, table_set in rebuild_all(folder, date=date, progress=progress):
+            tables[profile.key], profiles[profile.key] = table_set, profile
+            scores.append(score(profile, table_set))
+            note(f"{profile.key}: {len(profile.laws)} laws")
+        left_out = rebuild_priors(folder, tables, profiles)
     if accuracy_doc is not None:
         write_atomic(accuracy_doc, page(scores, left_out))
     text = json.dumps([entry.model_dump() for entry in scores])

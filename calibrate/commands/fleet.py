@@ -39,12 +39,12 @@ def fleet(
     """
     import json
 
-    from calibrate.commands.progress import progress_bar
     from calibrate.fleet.run import FleetPlan, calibrate_fleet
     from calibrate.measure.run import CalibrationPlan
     from costmodel import load_engine, load_model
     from costmodel.cluster import connected
     from costmodel.files import check_writable
+    from costmodel.progress import progress_bar
 
     check_writable(out / "fleet.json")
     calibration = CalibrationPlan(

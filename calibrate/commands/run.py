@@ -48,8 +48,8 @@ def run(
     --small http://127.0.0.1:8001/v1 --small-model Qwen/Qwen3-VL-2B-Instruct
     --large http://127.0.0.1:8002/v1 --large-model Qwen/Qwen3-VL-8B-Instruct
     """
-    from calibrate.commands.progress import progress_bar
     from calibrate.policies.session import Session, SideOptions, plan_from, prompts_from
+    from costmodel.progress import progress_bar
 
     session = Session(
         plan=plan_from(policy, transfers=transfer or (), samples=samples),

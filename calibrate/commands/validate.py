@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from costmodel.errors import InputError
+from costmodel.options import complete_engine, complete_hardware, complete_model
+from costmodel.progress import progress_bar
 from costmodel.render import Format, emit, note
 
 if TYPE_CHECKING:
@@ -25,13 +27,23 @@ _Published = Annotated[
     Path | None, typer.Option(help="Folder of published runs: engines fitted on a part, scored on the rest.")
 ]
 _Plot = Annotated[Path | None, typer.Option(help="Draw predicted over measured to this .html or .png.")]
+Model = Annotated[
+    str | None, typer.Option(help="Results, endpoint: the model that is served.", autocompletion=complete_model)
+]
+Small = Annotated[
+    str | None, typer.Option(help="Live: the small model, as for predict --model.", autocompletion=complete_model)
+]
+Hardware = Annotated[
+    str | None, typer.Option(help="Profile; a case table names its own.", autocompletion=complete_hardware)
+]
+Engine = Annotated[str | None, typer.Option(help="Engine (live: hf-eager).", autocompletion=complete_engine)]
 
 
 def validate(
     cases: Annotated[Path | None, typer.Option(help="Table of real runs (CSV): nothing is run here.")] = None,
     results: _Results = None,
     published: _Published = None,
-    model: Annotated[str | None, typer.Option(help="Results, endpoint: the model that is served.")] = None,
+    model: Model = None,
     image: Annotated[list[str] | None, typer.Option(help="Results, endpoint: WIDTHxHEIGHT; repeatable.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
     concurrency: Annotated[str, typer.Option(help="Endpoint: clients that ask at once, such as 1,2,4.")] = "",
@@ -39,10 +51,10 @@ def validate(
     served_model: Annotated[str, typer.Option(help="Endpoint: what it calls the model (its first one).")] = "",
     dialect: Annotated[str, typer.Option(help="Endpoint: which kind of server, see the page on engines.")] = "auto",
     api_key_env: Annotated[str, typer.Option(help="Endpoint: variable that holds the key.")] = "OPENAI_API_KEY",
-    small: Annotated[str | None, typer.Option(help="Live: the small model, as for predict --model.")] = None,
-    large: Annotated[str | None, typer.Option(help="Live: the large model.")] = None,
-    hardware: Annotated[str | None, typer.Option(help="Profile; a case table names its own.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine (live: hf-eager).")] = None,
+    small: Small = None,
+    large: Annotated[str | None, typer.Option(help="Live: the large model.", autocompletion=complete_model)] = None,
+    hardware: Hardware = None,
+    engine: Engine = None,
     device: Annotated[str, typer.Option(help="Live: auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str | None, typer.Option(help="Live, endpoint: number format (CPU: fp32, CUDA: bf16).")] = None,
     requests: Annotated[int, typer.Option(help="Live, endpoint: different requests.")] = 12,
@@ -75,7 +87,8 @@ def validate(
         _published(published, interval, plot=plot, out=out, output=output)
         return
     if cases is not None:
-        result = _check_table(cases, hardware, engine, interval, max_error)
+        with progress_bar("predicting"):
+            result = _check_table(cases, hardware, engine, interval, max_error)
     elif results or endpoint:
         if not model or not hardware or not engine:
             raise InputError("--results and --endpoint need --model, --hardware and --engine: they do not say")
@@ -201,7 +214,6 @@ def _check_results(paths: list[Path], served: ServedAs, interval: float, max_err
 
 def _run_live(plan: LivePlan, device: str, threads: int, runs: Path) -> Validation:
     from calibrate.check.live import validate_live
-    from calibrate.commands.progress import progress_bar
     from calibrate.measure.device import open_device
 
     target = open_device(device, threads=threads)

@@ -17,6 +17,7 @@ from costmodel.laws.collective import COLLECTIVE
 from costmodel.laws.roofline import ROOFLINE
 from costmodel.laws.streaming import LAUNCH, STREAMING
 from costmodel.profiles import Datasheet, LawFit
+from costmodel.progress import Progress, no_progress
 
 __all__ = ["Fitted", "fit_tables", "sampling_law"]
 
@@ -47,6 +48,7 @@ def fit_tables(
     max_samples: int = MAX_SAMPLES,
     seed: int = 0,
     priors: Mapping[str, Mapping[str, Prior]] | None = None,
+    progress: Progress = no_progress,
 ) -> Fitted:
     """Fit each table on at most ``max_samples`` of its rows, chosen by the sampling design.
 
@@ -62,7 +64,9 @@ def fit_tables(
     laws: dict[str, LawFit] = {}
     refused: dict[str, str] = {}
     impossible: dict[str, int] = {}
-    for key, table in select_domain(tables).tables.items():
+    selected = select_domain(tables).tables
+    for done, (key, table) in enumerate(selected.items()):
+        progress(done / len(selected), key)
         kind, dtype = table.op.kind, table.op.dtype
         count = min(max_samples, _SAMPLES_OF_COLLECTIVE) if kind.startswith("all_") else max_samples
         try:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from costmodel.options import Interval, Output, complete_engine, complete_hardware, complete_model
+from costmodel.progress import progress_bar
 from costmodel.render import Format, emit, note
 
 if TYPE_CHECKING:
@@ -22,11 +24,15 @@ _BOTH = "both models"
 
 def policy(
     context: typer.Context,
-    small: Annotated[str, typer.Option(help="The small model, as for predict --model.")],
-    large: Annotated[str, typer.Option(help="The large model.")],
+    small: Annotated[str, typer.Option(help="The small model, as for predict --model.", autocompletion=complete_model)],
+    large: Annotated[str, typer.Option(help="The large model.", autocompletion=complete_model)],
     traces: Annotated[Path, typer.Option(help="Recorded answers of both (JSON Lines).")],
-    hardware: Annotated[str | None, typer.Option(help="Device of both: a key, or path of a profile.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine of both: a key, or path of a profile.")] = None,
+    hardware: Annotated[
+        str | None, typer.Option(help="Device of both: a key, or path of a profile.", autocompletion=complete_hardware)
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine of both: a key, or path of a profile.", autocompletion=complete_engine)
+    ] = None,
     budget_s: Annotated[float | None, typer.Option(help="Most latency: the most accurate within it.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Least accuracy, 0 to 1: the fastest above it.")] = None,
     percentile: Annotated[float, typer.Option(help="Of latency over items.")] = 95.0,
@@ -53,11 +59,11 @@ def policy(
     large_tp: Annotated[int | None, typer.Option(help="Of the large model.")] = None,
     small_price: Annotated[float | None, typer.Option(help="Per hour of a device of the small model.")] = None,
     large_price: Annotated[float | None, typer.Option(help="Per hour of a device of the large model.")] = None,
-    interval: Annotated[float, typer.Option(help="Probability that the intervals hold.")] = 0.9,
+    interval: Interval = 0.9,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     sensitivity: Annotated[bool, typer.Option(help="Look for what makes the choice flip.")] = True,
     plot: Annotated[Path | None, typer.Option(help="Write the Pareto front to this .html, .png, .svg or .pdf.")] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
+    output: Output = Format.TABLE,
 ) -> None:
     """Choose between policies of a small and a large model, from answers that were recorded once.
 
@@ -82,28 +88,29 @@ def _choose(given: SimpleNamespace) -> None:
     small, large = load_model(given.small), load_model(given.large)
     hardware = load_hardware(_needed("hardware", given.hardware, given.small_hardware, given.large_hardware))
     engine = load_engine(_needed("engine", given.engine, given.small_engine, given.large_engine))
-    recorded = TraceSet.of(
-        read_traces(given.traces),
-        small=given.small_name or small.name,
-        large=given.large_name or large.name,
-        common_items=given.common_items,
-    )
-    result = choose_policy(
-        small,
-        large,
-        recorded,
-        hardware,
-        engine,
-        goal=goal,
-        plans=_plans(given.candidate),
-        deployment=deployment,
-        serving={"small": _serving(given, "small"), "large": _serving(given, "large")},
-        dtype=given.dtype,
-        interval=given.interval,
-        price_per_hour=given.price_per_hour,
-        with_sensitivity=given.sensitivity,
-        seed=given.seed,
-    )
+    with progress_bar("replaying"):
+        recorded = TraceSet.of(
+            read_traces(given.traces),
+            small=given.small_name or small.name,
+            large=given.large_name or large.name,
+            common_items=given.common_items,
+        )
+        result = choose_policy(
+            small,
+            large,
+            recorded,
+            hardware,
+            engine,
+            goal=goal,
+            plans=_plans(given.candidate),
+            deployment=deployment,
+            serving={"small": _serving(given, "small"), "large": _serving(given, "large")},
+            dtype=given.dtype,
+            interval=given.interval,
+            price_per_hour=given.price_per_hour,
+            with_sensitivity=given.sensitivity,
+            seed=given.seed,
+        )
     _show(result, given.output, given.plot)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from costmodel.policy.goals import Goal
 from costmodel.policy.latency import Deployment
 from costmodel.quantity import Quantity
-from costmodel.specs.base import Frozen
+from costmodel.specs.base import Frozen, Shown
 
 __all__ = [
     "Candidate",
@@ -136,7 +136,7 @@ class Sensitivity(Frozen):
     becomes_above: str | None
 
 
-class PolicyChoice(Frozen):
+class PolicyChoice(Shown):
     """The choice, and what it was made from.
 
     Attributes

@@ -26,6 +26,7 @@ def _candidates(choice: PolicyChoice) -> Table:
     priced = any(each.cost is not None for each in order)
     powered = any(each.energy_at_most_j is not None for each in order)
     columns += ["goal"] * wanted + ["cost/1000"] * priced + ["energy <="] * powered
+    extras = tuple(range(len(columns) - priced - powered, len(columns)))
     return Table(
         title=_title(choice),
         columns=tuple(columns),
@@ -34,6 +35,7 @@ def _candidates(choice: PolicyChoice) -> Table:
             for each in order
         ),
         footer=_footer(choice),
+        spare=(9, 10, *extras, 8),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-__all__ = ["LARGEST_SIZE", "Count", "Flag", "Frozen", "Size", "first_problem"]
+__all__ = ["LARGEST_SIZE", "Count", "Flag", "Frozen", "Shown", "Size", "first_problem"]
 
 LARGEST_SIZE = 2**48
 """Larger than any product of dimensions of a published model: beyond it a file is corrupt, not large."""
@@ -25,6 +25,15 @@ class Frozen(BaseModel):
     """Immutable, and strict: an unknown field is an error, never ignored, and so is a number that is not finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+
+class Shown(Frozen):
+    """A result that a notebook shows as tables."""
+
+    def _repr_html_(self) -> str:
+        from costmodel.notebook import result_html
+
+        return result_html(self)
 
 
 def first_problem(error: ValidationError) -> tuple[str, str, str]:

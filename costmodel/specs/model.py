@@ -17,7 +17,7 @@ from costmodel.specs.attention import (
     LatentAttentionSpec,
     LinearAttentionSpec,
 )
-from costmodel.specs.base import Count, Flag, Frozen, Size
+from costmodel.specs.base import Count, Flag, Frozen, Shown, Size
 from costmodel.specs.images import ImageRule, ImageSize
 from costmodel.specs.layers import LayerGroup, NormKind, grouped, norm_parameters
 from costmodel.specs.mlp import AnyMlp, MlpSpec, MoeSpec
@@ -105,7 +105,7 @@ class DecoderSpec(Frozen):
         return tables + self.layer_parameters + around + self.other_parameters
 
 
-class ModelSpec(Frozen):
+class ModelSpec(Shown):
     """Architecture of a (vision-)language model.
 
     Attributes

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Predict every combination of lists and ranges of options.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 
 # More rows than anybody reads on a terminal.
 _MOST_PRINTED = 100_000
