@@ -13,7 +13,12 @@ __all__ = ["experiment_figure", "regime_figure"]
 _TITLES = {"colour": "colours: both models can see them", "mark": "marks: the small model can't see half of them"}
 _COLOURS = {"small": SMALL, "large": LARGE}
 # Where a name stands beside its point, so that neighbours do not cover each other.
-_PLACES = {"escalate": "top right", "always-transfer": "top left", "mutual-verification": "bottom right"}
+_PLACES = {
+    "cascade": "bottom right",
+    "escalate": "top right",
+    "always-transfer": "top left",
+    "mutual-verification": "bottom right",
+}
 
 
 def experiment_figure(found: dict[str, list[dict[str, Any]]]) -> Figure:
