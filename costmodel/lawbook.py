@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from costmodel.errors import ProfileError
 from costmodel.laws import law_named
 from costmodel.laws.base import Law, Terms
+from costmodel.laws.fitted import fitted_terms
 from costmodel.laws.interval import Slopes
 from costmodel.ops import Num, Op, op_key
+from costmodel.priors import prior_laws
 from costmodel.profiles import Datasheet, EngineProfile, HardwareProfile, LawFit
 
 __all__ = ["FittedLaw", "LawBook", "law_book"]
 
-_PRIORS = Path(__file__).parent.parent / "hardware_profiles" / "priors.json"
-
 # Pairs of device and engine whose laws stay looked up.
 _PAIRS = 64
-
-
-@cache
-def _priors() -> Mapping[str, LawFit]:
-    content = json.loads(_PRIORS.read_bytes())
-    return {key: LawFit.model_validate(fit) for key, fit in content["laws"].items()}
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,8 @@ class FittedLaw:
     key
         Of the operators that it prices, see :func:`~costmodel.ops.op_key`.
     tier
-        Where the coefficients come from: ``kernels``, or ``datasheet`` for the prior.
+        Where the coefficients come from: ``requests`` (whole requests to this engine on this device), ``kernels`` (of
+        the device), ``engine`` (whole requests to this engine on other devices), or ``datasheet`` for the prior.
     """
 
     key: str
@@ -48,11 +40,6 @@ class FittedLaw:
     fit: LawFit
     tier: str
     peaks: Datasheet
-
-    @cached_property
-    def values(self) -> dict[str, float]:
-        """Coefficients alone."""
-        return self.fit.values
 
     @cached_property
     def _slopes(self) -> Slopes:
@@ -67,7 +54,7 @@ class FittedLaw:
             If the profile gives this operator a law of other operators.
         """
         try:
-            return self.law.terms(op, self.values, self.peaks)
+            return fitted_terms(self.fit, op, self.peaks)
         except TypeError as error:
             raise ProfileError(f"laws.{self.key}: {self.law.name} is a law of other operators: {error}") from None
 
@@ -100,7 +87,13 @@ class LawBook:
 
     def _look_up(self, key: str, op: Op) -> FittedLaw:
         names = (key, f"{op.kind}/{op.dtype}", op.kind)
-        for tier, laws in (("kernels", self.hardware.laws), ("datasheet", _priors())):
+        known = (
+            ("requests", self.engine.device_kernels.get(self.hardware.key, {})),
+            ("kernels", self.hardware.laws),
+            ("engine", self.engine.kernels),
+            ("datasheet", prior_laws(self.hardware.datasheet.architecture)),
+        )
+        for tier, laws in known:
             for name in names:
                 if name in laws:
                     return FittedLaw(key, _law_of_fit(name, laws[name]), laws[name], tier, self.hardware.datasheet)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from costmodel.documents import SCHEMA_VERSION, read_document
@@ -14,13 +17,16 @@ from costmodel.files import existing_file
 from costmodel.specs.base import Frozen
 
 __all__ = [
+    "DECODED",
     "Coefficient",
     "ComponentFit",
+    "Correction",
     "Datasheet",
     "EngineProfile",
     "HardwareProfile",
     "LawFit",
     "Provenance",
+    "Scheduling",
     "SliceProfile",
     "load_engine",
     "load_hardware",
@@ -28,6 +34,9 @@ __all__ = [
 ]
 
 _ROOT = Path(__file__).parent.parent / "hardware_profiles"
+
+DECODED = "jpeg"
+"""Name among processors of the decoding of a file."""
 
 Source = Literal["datasheet", "measured", "fitted", "assumed"]
 
@@ -45,6 +54,8 @@ class Datasheet(Frozen):
 
     Attributes
     ----------
+    architecture
+        Chip design that calibrated devices may share with it; their coefficients are its priors.
     peak_flops_per_s
         Dense peak by number format; a format that the device lacks is absent.
     link_bytes_per_s
@@ -54,6 +65,7 @@ class Datasheet(Frozen):
     """
 
     kind: Literal["cuda", "cpu", "rocm", "xpu", "hpu", "mps"]
+    architecture: str | None = None
     peak_flops_per_s: dict[str, PositiveFloat]
     memory_bytes_per_s: PositiveFloat
     memory_bytes: PositiveFloat
@@ -78,6 +90,29 @@ class Datasheet(Frozen):
         return self.peak_flops_per_s[dtype]
 
 
+class Correction(Frozen):
+    """Smooth factor on a law's time: Σ weight · kernel(shape, centre) is its logarithm (equation 60).
+
+    The centres are the shapes that the law was fitted on.
+
+    Attributes
+    ----------
+    length_scales
+        Of every coordinate, in octaves: sizes of the operator by name, and the law's time (``time_s``).
+    ranges
+        Ends at which a coordinate is held: the sizes of the work, and the law's time.
+    law_s
+        The law's time of every centre, in seconds.
+    weights
+        One a centre.
+    """
+
+    length_scales: dict[str, PositiveFloat] = Field(min_length=1)
+    ranges: dict[str, tuple[PositiveFloat, PositiveFloat]]
+    law_s: tuple[PositiveFloat, ...]
+    weights: tuple[FiniteFloat, ...]
+
+
 class LawFit(Frozen):
     """Coefficients of one operator law at one number format.
 
@@ -87,6 +122,8 @@ class LawFit(Frozen):
         Of the coefficients in the order of ``coefficients``, in the scale that the law fits them in.
     residual_log_sd
         Spread of log(measured / predicted) over the rows of the fit.
+    correction
+        What the law leaves over, where it was worth keeping.
     rows
         Rows that the fit used.
     fitted_on
@@ -98,8 +135,46 @@ class LawFit(Frozen):
     coefficients: dict[str, Coefficient]
     covariance: tuple[tuple[FiniteFloat, ...], ...] = ()
     residual_log_sd: NonNegativeFloat
+    correction: Correction | None = None
     rows: int = Field(ge=0)
     fitted_on: dict[str, tuple[FiniteFloat, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _correction_is_of_these_shapes(self) -> LawFit:
+        if self.correction is None:
+            return self
+        known = {**self.fitted_on, "time_s": self.correction.law_s}
+        unknown = sorted({*self.correction.length_scales, *self.correction.ranges} - set(known))
+        if unknown:
+            raise ValueError(
+                f"correction: coordinates {', '.join(unknown)} unknown; expected some of {', '.join(known)}"
+            )
+        lengths = {len(self.correction.weights), *(len(known[name]) for name in self.correction.length_scales)}
+        if len(lengths) > 1 or min(min(known[name]) for name in self.correction.length_scales) <= 0:
+            raise ValueError(f"correction: expected a weight, a time and positive sizes for each of {self.rows} shapes")
+        return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> LawFit:
+        """Copy without what was worked out from the fields of the original."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("centres", "weights"):
+            copied.__dict__.pop(name, None)
+        return copied
+
+    @cached_property
+    def centres(self) -> NDArray[np.float64]:
+        """Centres of the correction in units of its length scales, ``(centres, coordinates)``."""
+        if self.correction is None:
+            return np.empty((0, 0))
+        known = {**self.fitted_on, "time_s": self.correction.law_s}
+        return np.stack(
+            [np.log2(known[name]) / scale for name, scale in self.correction.length_scales.items()], axis=-1
+        )
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """Weights of those centres."""
+        return np.array(() if self.correction is None else self.correction.weights)
 
     @property
     def lowest(self) -> dict[str, float]:
@@ -170,6 +245,9 @@ class HardwareProfile(Frozen):
 
     Attributes
     ----------
+    processors
+        What an image costs the host: by image rule for the processors of transformers, and :data:`DECODED` for the
+        decoding of its file.
     run_log_sd
         How much the device varies from run to run.
     device_log_sd
@@ -183,6 +261,7 @@ class HardwareProfile(Frozen):
     datasheet: Datasheet
     laws: dict[str, LawFit] = Field(default_factory=dict)
     slices: tuple[SliceProfile, ...] = ()
+    processors: dict[str, ComponentFit] = Field(default_factory=dict)
     run_log_sd: NonNegativeFloat = 0.0
     device_log_sd: NonNegativeFloat = 0.0
     provenance: Provenance
@@ -193,6 +272,26 @@ class HardwareProfile(Frozen):
             if (entry.fingerprint, entry.engine, entry.dtype) == (fingerprint, engine, dtype):
                 return entry
         return None
+
+
+class Scheduling(Frozen):
+    """How an engine serves several requests at once.
+
+    Attributes
+    ----------
+    policy
+        ``serial``: one after the other. ``prefill-first``: running requests wait while a prompt is read.
+        ``mixed``: a prompt is read in pieces, each in one pass with the next tokens of running requests.
+    slots
+        Requests that run together at most.
+    pass_tokens
+        Tokens in one mixed pass at most.
+    """
+
+    policy: Literal["serial", "prefill-first", "mixed"]
+    slots: PositiveInt
+    pass_tokens: PositiveInt
+    source: Source
 
 
 class EngineProfile(Frozen):
@@ -210,6 +309,29 @@ class EngineProfile(Frozen):
         Exponent of the smooth maximum of device time and launch time (1: they add, large: they hide).
     fused
         Whether q/k/v and gate/up are one GEMM each, and a norm, rotation or activation one kernel.
+    graph_captured
+        Stages that are replayed as one graph: their launches cost the host nothing.
+    attention
+        Family of attention kernels, by stage; for the reader.
+    fused_attention_tokens
+        Longest sequence whose attention is one kernel, by stage; longer ones write their scores to memory and read them
+        again. No limit where a stage is not named.
+    quantised
+        Parts that a quantised checkpoint holds quantised (vocabulary: token table and head); the others stay at the
+        number format of activations.
+    chunk_tokens
+        Most tokens of a prompt in one pass of the prefill; ``None``: all of them.
+    prefix_cache, encoder_cache
+        Whether it can keep the cache of a prompt's beginning, and the tower's output for an image, between requests.
+    kernels
+        Laws of operators that this engine has kernels of its own for, on any device that has none of its own.
+    device_kernels
+        Laws by device, where whole requests were measured; they count more than those of the device's kernels.
+    scheduling
+        ``None`` where it is not known: such an engine has no prediction under load.
+    image_processor
+        ``transformers`` where the host's work on an image is decoding and the processor of transformers, no more:
+        then measured processors replace ``image_s`` and ``megapixel_s`` as long as these are assumptions.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -222,6 +344,17 @@ class EngineProfile(Frozen):
     launch_s: Coefficient
     overlap: float = Field(ge=1)
     fused: bool
+    graph_captured: tuple[Literal["encode", "prefill", "decode"], ...] = ()
+    attention: dict[Literal["encode", "prefill", "decode"], str] = Field(default_factory=dict)
+    fused_attention_tokens: dict[Literal["encode", "prefill"], int] = Field(default_factory=dict)
+    quantised: tuple[Literal["decoder", "vocabulary"], ...] = ("decoder",)
+    chunk_tokens: PositiveInt | None = None
+    prefix_cache: bool = False
+    encoder_cache: bool = False
+    kernels: dict[str, LawFit] = Field(default_factory=dict)
+    device_kernels: dict[str, dict[str, LawFit]] = Field(default_factory=dict)
+    scheduling: Scheduling | None = None
+    image_processor: Literal["transformers", "own"] = "own"
     references: tuple[str, ...]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from costmodel import program
 from costmodel.estimate import Estimate, total
 from costmodel.laws import law_named
+from costmodel.laws.fitted import fitted_time_s
 from costmodel.laws.interval import coefficients_from_scale, coefficients_to_scale
 from costmodel.ops import Op, op_key
 from costmodel.pricing import component_time_s
@@ -132,7 +133,7 @@ class _Reference:
         for component in components:
             for op in component.ops:
                 fit = self._fit(op)
-                time_s = float(law_named(fit.law).time_s(op, fit.values, self.hardware.datasheet))
+                time_s = float(fitted_time_s(fit, op, self.hardware.datasheet))
                 times[op_key(op)].append((time_s * component.count, op))
         parts = []
         for key, timed in times.items():

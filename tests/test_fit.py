@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from calibrate.accuracy.evaluate import evaluate, held_out
 from calibrate.commands.fit import register
-from calibrate.fit.law import Prior, fit_best_law, fit_law, plausible_rows
+from calibrate.fit.best_law import fit_best_law
+from calibrate.fit.law import Prior, fit_law, plausible_rows
 from calibrate.fit.sampling import choose_shapes, sample_table
 from calibrate.fit.tables import fit_tables
 from calibrate.tables.operators import OperatorTable, TableSet
@@ -144,6 +145,13 @@ def test_times_faster_than_the_datasheet_are_dropped_or_refused() -> None:
     assert plausible_rows(OperatorTable(table.op, few), SHEET).rows == table.rows - 5
     with pytest.raises(FitError, match="faster than the datasheet allows"):
         fit_law(OperatorTable(table.op, table.latency_s / 1000), ROOFLINE, SHEET)
+
+
+def test_impossible_rows_are_counted() -> None:
+    table, _ = table_of(ROOFLINE, shapes("gemm", "bf16"))
+    some = np.where(np.arange(table.rows) % 20 == 0, 1e-12, table.latency_s)
+    fitted = fit_tables(TableSet({"gemm/bf16": OperatorTable(table.op, some)}), SHEET)
+    assert 0 < fitted.impossible["gemm/bf16"] == 200 - fitted.laws["gemm/bf16"].rows
 
 
 def test_mixed_units_are_refused() -> None:

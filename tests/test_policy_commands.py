@@ -305,5 +305,5 @@ def test_surfaces_are_drawn_with_their_break_even() -> None:
     levels = [trace.contours.start for trace in figure.data if trace.type == "contour"]
     assert levels == pytest.approx([-1.645, 1.645, 0.0], abs=1e-3)
     texts = " ".join(annotation.text for annotation in figure.layout.annotations)
-    assert "one faster" in texts
+    assert "one<br>faster" in texts
     assert "<b>two" not in texts

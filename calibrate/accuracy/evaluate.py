@@ -12,6 +12,7 @@ from calibrate.accuracy.layers import LAYER_SHAPES, LayerCase, LayerShape, layer
 from calibrate.tables.domain import select_domain
 from calibrate.tables.operators import OperatorTable, TableSet, shape_matrix
 from costmodel.laws import law_named
+from costmodel.laws.fitted import fitted_time_s
 from costmodel.laws.interval import prediction_log_sd
 from costmodel.profiles import Datasheet, HardwareProfile, LawFit
 from costmodel.quantity import normal_quantile
@@ -130,15 +131,14 @@ def held_out_points(
             unseen = table.take(held_out(table, profile.laws[key]))
             if unseen.rows:
                 fit = profile.laws[key]
-                predicted_s = law_named(fit.law).time_s(unseen.op, fit.values, profile.datasheet)
+                predicted_s = fitted_time_s(fit, unseen.op, profile.datasheet)
                 points[key] = (unseen.latency_s, np.asarray(predicted_s, dtype=float))
     return points
 
 
 def _predict(table: OperatorTable, fit: LawFit, datasheet: Datasheet) -> _Predicted:
-    law = law_named(fit.law)
-    predicted_s = np.asarray(law.time_s(table.op, fit.values, datasheet), dtype=float)
-    log_sd = np.asarray(prediction_log_sd(law, fit, table.op, datasheet), dtype=float)
+    predicted_s = np.asarray(fitted_time_s(fit, table.op, datasheet), dtype=float)
+    log_sd = np.asarray(prediction_log_sd(law_named(fit.law), fit, table.op, datasheet), dtype=float)
     return _Predicted(table, predicted_s, log_sd, ~held_out(table, fit))
 
 

@@ -7,7 +7,7 @@ gives the same fit: nothing here is random. A fit that its rows do not determine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from costmodel.laws.interval import coefficients_from_scale, coefficients_to_sca
 from costmodel.profiles import Coefficient, Datasheet, LawFit
 from costmodel.quantity import normal_quantile
 
-__all__ = ["Prior", "fit_best_law", "fit_law", "plausible_rows"]
+__all__ = ["Prior", "covering_sd", "fit_law", "freedom", "plausible_rows"]
 
 Vector = NDArray[np.float64]
 
@@ -54,12 +54,22 @@ class Prior:
     sd: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a fit starts, and its priors, in the scale of the fit."""
+
+    first: Vector
+    centre: Vector
+    spread: Vector
+
+
 def fit_law(
     table: OperatorTable,
     law: Law,
     datasheet: Datasheet,
     *,
     priors: Mapping[str, Prior] | None = None,
+    start: Mapping[str, float] | None = None,
 ) -> LawFit:
     """Fit the coefficients of a law to a table.
 
@@ -73,6 +83,8 @@ def fit_law(
         Of the device that the rows were measured on.
     priors
         Centres and spreads that replace those of the law's parameters, by coefficient name.
+    start
+        Where to start from (``None``: at the centres).
 
     Raises
     ------
@@ -82,20 +94,14 @@ def fit_law(
     ProfileError
         If the datasheet has no peak for the table's number format.
     """
-    return _fit(table, law, datasheet, priors)[0]
-
-
-def _fit(
-    table: OperatorTable, law: Law, datasheet: Datasheet, priors: Mapping[str, Prior] | None
-) -> tuple[LawFit, float]:
-    """Fit, and the mean absolute log residual, corrected for the number of coefficients."""
     kept = plausible_rows(table, datasheet)
     _check_enough(kept, law)
     centre, spread = _centres(law.parameters, priors or {})
     predict = _predictor(kept, law, datasheet)
-    result = _solve(predict, np.log(kept.latency_s), law.parameters, centre, spread)
+    first = centre if start is None else coefficients_to_scale(law.parameters, dict(start))
+    result = _solve(predict, np.log(kept.latency_s), law.parameters, _Start(first, centre, spread))
     residual = np.log(predict(result.x)) - np.log(kept.latency_s)
-    sd = _residual_sd(residual, len(centre))
+    sd = covering_sd(residual) * float(np.sqrt(freedom(len(residual), len(centre))))
     if sd > _LARGEST_SPREAD:
         raise FitError(
             f"{table.key}: rows do not follow the law {law.name}: residuals spread {sd:.2f} in log, "
@@ -103,8 +109,7 @@ def _fit(
         )
     covariance = _covariance(np.asarray(result.jac)[: kept.rows], sd, spread)
     _check_determined(table.key, law, covariance, spread)
-    mean_error = float(np.mean(np.abs(residual)) * np.sqrt(_freedom(len(residual), len(centre))))
-    fit = LawFit(
+    return LawFit(
         law=law.name,
         coefficients=_coefficients(law.parameters, result.x, covariance, spread),
         covariance=tuple(tuple(float(value) for value in row) for row in covariance),
@@ -112,37 +117,6 @@ def _fit(
         rows=kept.rows,
         fitted_on=_shapes(kept),
     )
-    return fit, mean_error
-
-
-def fit_best_law(
-    table: OperatorTable,
-    laws: Sequence[Law],
-    datasheet: Datasheet,
-    *,
-    priors: Mapping[str, Mapping[str, Prior]] | None = None,
-) -> LawFit:
-    """Fit several laws and keep the one with the smallest mean error; the first wins a tie.
-
-    Parameters
-    ----------
-    priors
-        By law name, then by coefficient name.
-
-    Raises
-    ------
-    FitError
-        If no law could be fitted; the reason is that of the first.
-    """
-    fits, reasons = [], []
-    for law in laws:
-        try:
-            fits.append(_fit(table, law, datasheet, (priors or {}).get(law.name)))
-        except FitError as error:
-            reasons.append(error)
-    if not fits:
-        raise reasons[0]
-    return min(fits, key=lambda scored: scored[1])[0]
 
 
 def plausible_rows(table: OperatorTable, datasheet: Datasheet) -> OperatorTable:
@@ -181,39 +155,39 @@ def _solve(
     predict: Callable[[Vector], Vector],
     log_measured: Vector,
     parameters: tuple[Parameter, ...],
-    centre: Vector,
-    spread: Vector,
+    start: _Start,
 ) -> OptimizeResult:
     low = coefficients_to_scale(parameters, {p.name: p.low for p in parameters})
     high = coefficients_to_scale(parameters, {p.name: p.high for p in parameters})
     margin = 1e-6 * (high - low)
 
     def residuals(vector: Vector) -> Vector:
-        prior = _PRIOR_WEIGHT * (vector - centre) / spread
+        prior = _PRIOR_WEIGHT * (vector - start.centre) / start.spread
         return np.concatenate([np.log(predict(vector)) - log_measured, prior])
 
-    start = np.clip(centre, low + margin, high - margin)
     return least_squares(
         residuals,
-        start,
+        np.clip(start.first, low + margin, high - margin),
         bounds=(low, high),
         loss="soft_l1",
         f_scale=_ROBUST_SCALE,
-        x_scale=spread,
+        x_scale=start.spread,
         max_nfev=200,
     )
 
 
-def _residual_sd(residual: Vector, coefficients: int) -> float:
-    """Spread that covers nine tenths of the rows as a normal law would, corrected for the degrees of freedom.
+def covering_sd(residual: Vector) -> float:
+    """Spread whose normal interval covers nine tenths of the rows, and of one row more.
 
-    Residuals have heavy tails: their root mean square covers too much, their median deviation too little.
+    Residuals have heavy tails: their root mean square covers too much, their median deviation too little. Of few rows
+    the quantile is taken a little further out, so that a new row is covered as often (split conformal prediction).
     """
-    covering = np.quantile(np.abs(residual), _COVERED) / normal_quantile(_COVERED)
-    return float(covering * np.sqrt(_freedom(len(residual), coefficients)))
+    level = min(_COVERED * (len(residual) + 1) / len(residual), 1.0)
+    return float(np.quantile(np.abs(residual), level, method="higher") / normal_quantile(_COVERED))
 
 
-def _freedom(rows: int, coefficients: int) -> float:
+def freedom(rows: int, coefficients: int) -> float:
+    """Factor on the squared residuals of a fit: rows over the degrees of freedom that are left."""
     return rows / max(rows - coefficients, 1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from calibrate.fit.law import fit_best_law
+from calibrate.fit.best_law import fit_best_law
 from calibrate.fit.slices import fit_slices
 from calibrate.measure.journal import read_journal
 from calibrate.measure.samples import quiet_flags

@@ -80,6 +80,7 @@ def choose_policy(
     plans: Sequence[Plan] | None = None,
     deployment: Deployment | None = None,
     serving: Mapping[Role, Serving] | None = None,
+    clock: PolicyClock | None = None,
     dtype: str = "bf16",
     interval: float = 0.9,
     price_per_hour: float | None = None,
@@ -100,6 +101,8 @@ def choose_policy(
         One device or two, and whether a prefix is reused; one device without reuse where not given.
     serving
         What a model has of its own: device, engine, quantisation, price; ``hardware`` and ``engine`` are common.
+    clock
+        Predictions made before by :func:`policy_clock` for these models and items; they fix deployment and dtype.
     price_per_hour
         Of one device, for the cost of an answer.
     with_sensitivity
@@ -122,16 +125,10 @@ def choose_policy(
     recorded = traces if isinstance(traces, TraceSet) else TraceSet.of(traces, small=small.name, large=large.name)
     wanted = goal or Goal()
     replays, skipped = _replays(plans, recorded)
-    clock = policy_clock(served, recorded, deployment=deployment, dtype=dtype)
+    clock = clock or policy_clock(served, recorded, deployment=deployment, dtype=dtype)
     found = [
-        _Evaluated(
-            result.plan,
-            result,
-            clock.times(result),
-            measured_seconds(result, recorded, clock.deployment),
-            wanted.percentile,
-        )
-        for result in replays
+        _Evaluated(each.plan, each, clock.times(each), measured_seconds(each, recorded, clock.deployment), at)
+        for each, at in ((each, wanted.percentile) for each in replays)
     ]
     accuracies = PairedAccuracy.of(np.stack([each.result.correct for each in found]), seed=seed)
     chosen = best(scores := [each.score for each in found], wanted)

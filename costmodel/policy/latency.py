@@ -22,7 +22,7 @@ from costmodel.policy.interpolation import Table, broadcast, spread, whole_grid
 from costmodel.policy.plan import Ask, Plan, Role, groups
 from costmodel.policy.replay import Replay, Used
 from costmodel.policy.serving import Served
-from costmodel.predict import estimate
+from costmodel.predict import Forecast, estimate
 from costmodel.specs.base import Flag, Frozen
 from costmodel.specs.images import ImageSize
 from costmodel.specs.workload import Workload
@@ -100,8 +100,13 @@ class ModelClock:
         workload = Workload(
             images=images, prompt_tokens=prompt_tokens, output_tokens=output_tokens, cached_prefix_tokens=cached
         )
+        forecast = self._forecast(workload)
+        self.warnings |= dict.fromkeys(forecast.pricer.warnings)
+        return forecast.stages
+
+    def _forecast(self, workload: Workload) -> Forecast:
         served = self._served
-        forecast = estimate(
+        return estimate(
             self.model,
             served.hardware,
             served.engine,
@@ -111,8 +116,6 @@ class ModelClock:
             quantization=served.quantization,
             num_devices=served.num_devices,
         )
-        self.warnings |= dict.fromkeys(forecast.pricer.warnings)
-        return forecast.stages
 
     @cached_property
     def _contexts(self) -> Floats:
@@ -123,11 +126,14 @@ class ModelClock:
     @cached_property
     def _by_context(self) -> tuple[Table, Table]:
         """Prefill and one decode step, by context length; neither depends on what is text and what is image."""
-        found = [self._stages((), prompt_tokens=int(context)) for context in self._contexts]
-        prefill = Table.of(self._contexts.tolist(), [stages["prefill"] for stages in found])
-        # The one step of an answer of two tokens is averaged over contexts from c + 1/2 to c + 3/2.
-        step = Table.of((self._contexts + 1).tolist(), [stages["decode"] for stages in found])
-        return prefill, step
+        longest = Workload(prompt_tokens=int(self._contexts[-1]), output_tokens=2)
+        forecast = self._forecast(longest)
+        pricer, options = forecast.pricer, forecast.options
+        prefill = program.prefill(self.model, new_tokens=self._contexts, cached_tokens=0.0, batch=1, options=options)
+        step = program.decode_step(self.model, context_tokens=self._contexts + 1, batch=1, options=options)
+        tables = Table.over(self._contexts, pricer.stage(prefill)), Table.over(self._contexts + 1, pricer.stage(step))
+        self.warnings |= dict.fromkeys(pricer.warnings)
+        return tables
 
     @cached_property
     def _fronts(self) -> tuple[Estimate, Estimate]:
