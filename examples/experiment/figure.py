@@ -12,8 +12,13 @@ __all__ = ["experiment_figure", "regime_figure"]
 
 _TITLES = {"colour": "colours: both models can see them", "mark": "marks: the small model can't see half of them"}
 _COLOURS = {"small": SMALL, "large": LARGE}
-# Where a name stands beside its point, in turn, so that neighbours do not cover each other.
-_PLACES = ("top center", "bottom center", "middle right", "top right", "bottom right")
+# Where a name stands beside its point, so that neighbours do not cover each other.
+_PLACES = {
+    "cascade": "bottom right",
+    "escalate": "top right",
+    "always-transfer": "top left",
+    "mutual-verification": "bottom right",
+}
 
 
 def experiment_figure(found: dict[str, list[dict[str, Any]]]) -> Figure:
@@ -22,11 +27,13 @@ def experiment_figure(found: dict[str, list[dict[str, Any]]]) -> Figure:
     figure = make_subplots(rows=1, cols=len(found), subplot_titles=[_TITLES[kind] for kind in found])
     figure.update_layout(plain.layout.template.layout, font=plain.layout.font, showlegend=True, height=520)
     for column, rows in enumerate(found.values(), start=1):
-        for number, row in enumerate(rows):
-            _add_point(
-                figure, row, column=column, place=_PLACES[number % len(_PLACES)], legend=not number and column == 1
-            )
+        # A budget that no answer reached is the same policy as the reasoning itself.
+        shown = [row for row in rows if row["routes"].get("within-budget", {"share": 0})["share"] < 1]
+        for number, row in enumerate(shown):
+            place = _PLACES.get(row["policy"], "bottom center")
+            _add_point(figure, row, column=column, place=place, legend=not number and column == 1)
         figure.update_xaxes(title_text="latency of an item, mean (ms)", rangemode="tozero", row=1, col=column)
+        figure.update_xaxes(title_font={"size": 13}, row=1, col=column)
     figure.update_yaxes(title_text="accuracy (%)", row=1, col=1)
     figure.update_layout(
         plot_bgcolor="white",
