@@ -50,7 +50,9 @@ def validate(
     threads: Annotated[int, typer.Option(help="Live: CPU threads.")] = 1,
     seed: Annotated[int, typer.Option(help="Live: seed of the requests and of their order.")] = 1,
     output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the result to this file, as JSON (published: .md, a page).")
+    ] = None,
 ) -> None:
     """Compare predictions with real runs: those of a table, or live ones of two models, interleaved.
 
@@ -97,7 +99,7 @@ def validate(
 
 def _published(folder: Path, interval: float, *, plot: Path | None, out: Path | None, output: Format) -> None:
     from calibrate.accuracy.published import check_published
-    from calibrate.accuracy.published_report import published_tables
+    from calibrate.accuracy.published_report import published_page, published_tables
     from costmodel.files import check_writable, write_atomic
 
     if not folder.is_dir():
@@ -109,7 +111,7 @@ def _published(folder: Path, interval: float, *, plot: Path | None, out: Path | 
         raise InputError(f"--published {folder}: no table of published runs is there")
     text = result.model_dump_json(indent=1)
     if out is not None:
-        write_atomic(out, text + "\n")
+        write_atomic(out, published_page(result) if out.suffix == ".md" else text + "\n")
         note(f"validation: {out}")
     if plot is not None:
         from costmodel.plots import parity_of_rows, write_figure
