@@ -100,8 +100,8 @@ _LIMITS = """## What limits it
 - *Quantised kernels on a device never seen*: int8 GEMMs were measured on two devices, 4-bit ones on three, by two
   kernels (Marlin, on H100 Machete). A mean of one or two is no law of devices. A dozen runs on the device bring it
   to 2 %.
-- *Model never seen on H100*: bf16 GEMMs of Qwen-7B's sizes run 3 % slower than their tables say, those of Llama-8B
-  2 % faster: two models are few to average over.
+- *Model never seen on H100*: its tables hold, but the text models lie on both sides of them, and with one left out
+  two are few to average over.
 - *Intervals* of shapes never seen are too wide (all runs inside): they are made for models never seen, whose errors
   are larger.
 - *Prefill on Thor with 4-bit weights*: the text runs have prompts of 61 tokens at most, from which its rate can't
