@@ -70,11 +70,7 @@ def validate(
         _published(published, interval, plot=plot, out=out, output=output)
         return
     if cases is not None:
-        from costmodel.cases import check_cases, read_cases
-
-        result = check_cases(
-            read_cases(cases), hardware=hardware, engine=engine, interval=interval, max_error=max_error
-        )
+        result = _check_table(cases, hardware, engine, interval, max_error)
     elif results:
         if not model or not hardware or not engine:
             raise InputError("--results needs --model, --hardware and --engine: the files do not say")
@@ -119,6 +115,14 @@ def _published(folder: Path, interval: float, *, plot: Path | None, out: Path | 
         write_figure(plot, parity_of_rows(result.rows))
         note(f"figure: {plot}")
     emit(published_tables(result), text, output)
+
+
+def _check_table(
+    path: Path, hardware: str | None, engine: str | None, interval: float, max_error: float | None
+) -> Validation:
+    from costmodel.cases import check_cases, read_cases
+
+    return check_cases(read_cases(path), hardware=hardware, engine=engine, interval=interval, max_error=max_error)
 
 
 def _served(model: str, hardware: str, engine: str, dtype: str, images: list[str]) -> ServedAs:
