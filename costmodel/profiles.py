@@ -17,6 +17,7 @@ from costmodel.files import existing_file
 from costmodel.specs.base import Frozen
 
 __all__ = [
+    "DECODED",
     "Coefficient",
     "ComponentFit",
     "Correction",
@@ -25,6 +26,7 @@ __all__ = [
     "HardwareProfile",
     "LawFit",
     "Provenance",
+    "Scheduling",
     "SliceProfile",
     "load_engine",
     "load_hardware",
@@ -32,6 +34,9 @@ __all__ = [
 ]
 
 _ROOT = Path(__file__).parent.parent / "hardware_profiles"
+
+DECODED = "jpeg"
+"""Name among processors of the decoding of a file."""
 
 Source = Literal["datasheet", "measured", "fitted", "assumed"]
 
@@ -240,6 +245,9 @@ class HardwareProfile(Frozen):
 
     Attributes
     ----------
+    processors
+        What an image costs the host: by image rule for the processors of transformers, and :data:`DECODED` for the
+        decoding of its file.
     run_log_sd
         How much the device varies from run to run.
     device_log_sd
@@ -253,6 +261,7 @@ class HardwareProfile(Frozen):
     datasheet: Datasheet
     laws: dict[str, LawFit] = Field(default_factory=dict)
     slices: tuple[SliceProfile, ...] = ()
+    processors: dict[str, ComponentFit] = Field(default_factory=dict)
     run_log_sd: NonNegativeFloat = 0.0
     device_log_sd: NonNegativeFloat = 0.0
     provenance: Provenance
@@ -263,6 +272,26 @@ class HardwareProfile(Frozen):
             if (entry.fingerprint, entry.engine, entry.dtype) == (fingerprint, engine, dtype):
                 return entry
         return None
+
+
+class Scheduling(Frozen):
+    """How an engine serves several requests at once.
+
+    Attributes
+    ----------
+    policy
+        ``serial``: one after the other. ``prefill-first``: running requests wait while a prompt is read.
+        ``mixed``: a prompt is read in pieces, each in one pass with the next tokens of running requests.
+    slots
+        Requests that run together at most.
+    pass_tokens
+        Tokens in one mixed pass at most.
+    """
+
+    policy: Literal["serial", "prefill-first", "mixed"]
+    slots: PositiveInt
+    pass_tokens: PositiveInt
+    source: Source
 
 
 class EngineProfile(Frozen):
@@ -298,6 +327,11 @@ class EngineProfile(Frozen):
         Laws of operators that this engine has kernels of its own for, on any device that has none of its own.
     device_kernels
         Laws by device, where whole requests were measured; they count more than those of the device's kernels.
+    scheduling
+        ``None`` where it is not known: such an engine has no prediction under load.
+    image_processor
+        ``transformers`` where the host's work on an image is decoding and the processor of transformers, no more:
+        then measured processors replace ``image_s`` and ``megapixel_s`` as long as these are assumptions.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -319,6 +353,8 @@ class EngineProfile(Frozen):
     encoder_cache: bool = False
     kernels: dict[str, LawFit] = Field(default_factory=dict)
     device_kernels: dict[str, dict[str, LawFit]] = Field(default_factory=dict)
+    scheduling: Scheduling | None = None
+    image_processor: Literal["transformers", "own"] = "own"
     references: tuple[str, ...]
 
 

@@ -35,6 +35,7 @@ _PER_UNIT = {
     "images": 4e-3,
     "megapixels": 3e-3,
     "resized_megapixels": 9e-3,
+    "tiles": 1e-3,
     "patches": 2e-7,
     "tokens": 3e-7,
     "context_tokens": 4e-8,

@@ -31,7 +31,7 @@ PREDICT = {
     "--prompt-tokens": "20",
     "--output-tokens": "30",
 }
-COMMANDS = ("predict", "breakeven", "models", "hardware", "engines", "report")
+COMMANDS = ("predict", "load", "breakeven", "models", "hardware", "engines", "report")
 _AS_A_PROCESS = "from costmodel.cli import main; main()"
 
 

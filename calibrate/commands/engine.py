@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -13,11 +13,12 @@ from costmodel.files import check_writable
 from costmodel.render import Format, Table, emit, note
 
 if TYPE_CHECKING:
-    from calibrate.engines.dialects import Dialect
+    from calibrate.check.endpoint import LiveEndpoint
     from calibrate.fit.engine import EngineFit, HoldOut
     from costmodel.cases import Case
+    from costmodel.profiles import SliceProfile
 
-__all__ = ["TableFit", "engine", "engine_tables", "register"]
+__all__ = ["TableFit", "engine", "engine_tables", "law_table", "register"]
 
 _HOLD_OUTS = ("shapes", "hardware", "model", "none")
 _LeftOut = Annotated[str, typer.Option(help="Left out in turn for the check: shapes, hardware, model or none.")]
@@ -42,6 +43,10 @@ def engine(
     law: Annotated[bool, typer.Option(help="Live: fit prefill and decode of this model, not the host terms.")] = False,
     image: Annotated[list[str] | None, typer.Option(help="Live: WIDTHxHEIGHT to ask about; repeatable.")] = None,
     repeats: Annotated[int, typer.Option(help="Live: runs of each request.")] = 3,
+    concurrency: Annotated[
+        str, typer.Option(help="Live with --law: requests sent together as well, for example 2,4.")
+    ] = "",
+    quick: Annotated[bool, typer.Option(help="Live: fewer and shorter requests.")] = False,
     runs: Annotated[Path | None, typer.Option(help="Live: raw runs; an existing file is resumed.")] = None,
     dialect: Annotated[str, typer.Option(help="Live: auto, openai, vllm, sglang, llama.cpp or transformers.")] = "auto",
     api_key_env: Annotated[str, typer.Option(help="Live: variable that holds the key.")] = "OPENAI_API_KEY",
@@ -68,23 +73,26 @@ def engine(
         return
     if not model or not hardware:
         raise InputError("--endpoint needs --model and --hardware: what is served, and on what")
-    from calibrate.check.endpoint import LiveEndpoint, calibrate_endpoint
+    from calibrate.check.endpoint import LiveEndpoint
     from calibrate.check.endpoint_runs import EndpointDesign
-    from calibrate.commands.progress import progress_bar
+    from calibrate.commands.live_options import dialect_named, numbers
     from calibrate.engines.openai_endpoint import Endpoint
     from costmodel.specs.images import ImageSize
 
-    plan = LiveEndpoint(
-        endpoint=Endpoint(endpoint, served_model, dialect=_dialect(dialect), api_key_env=api_key_env),
-        model=model,
-        hardware=hardware,
-        engine=start or "llama.cpp",
-        dtype=dtype,
-        design=EndpointDesign(images=tuple(ImageSize.parse(text) for text in image or ()), repeats=repeats, seed=seed),
-        interval=interval,
-    )
+    design = EndpointDesign(images=tuple(map(ImageSize.parse, image or ())), repeats=repeats, seed=seed)
+    server = Endpoint(endpoint, served_model, dialect=dialect_named(dialect), api_key_env=api_key_env)
+    together = numbers("--concurrency", concurrency)
+    design = replace(design, prompt_words=(8, 40, 120), output_tokens=(4, 20)) if quick else design
+    plan = LiveEndpoint(server, model, hardware, start or "llama.cpp", dtype, design, interval, together)
+    _from_requests(plan, runs or out.with_suffix(".jsonl"), law=law, out=out, output=output)
+
+
+def _from_requests(plan: LiveEndpoint, runs: Path, *, law: bool, out: Path, output: Format) -> None:
+    from calibrate.check.endpoint import calibrate_endpoint
+    from calibrate.commands.progress import progress_bar
+
     with progress_bar("asking") as progress:
-        result = calibrate_endpoint(plan, law=law, runs=runs or out.with_suffix(".jsonl"), progress=progress)
+        result = calibrate_endpoint(plan, law=law, runs=runs, progress=progress)
     result.write(out)
     emit(result.tables(), result.json_text(), output)
     note(f"profile: {out}")
@@ -134,14 +142,6 @@ def _from_cases(rows: list[Case], plan: TableFit, *, out: Path, output: Format) 
     note(f"profile: {out}")
 
 
-def _dialect(text: str) -> Dialect:
-    from calibrate.engines.dialects import DIALECTS
-
-    if text not in DIALECTS:
-        raise InputError(f"--dialect is {text!r}, expected one of {', '.join(DIALECTS)}")
-    return cast("Dialect", text)
-
-
 def engine_tables(fit: EngineFit) -> tuple[Table, ...]:
     """Terms with their errors, then the scores of the runs left out."""
     terms = Table(
@@ -182,6 +182,31 @@ def _number(name: str, value: float) -> str:
     from costmodel.units import format_seconds
 
     return format_seconds(value) if name.endswith("_s") else f"{value:.3g}"
+
+
+def law_table(law: SliceProfile) -> Table:
+    """Coefficients of one model's law; those that the requests can't tell are named below."""
+    rows, untold = [], []
+    for name, fit in law.components.items():
+        if not fit.rows:
+            continue
+        rows += [
+            (name, feature, f"{value.value:.4g}", f"{value.stderr:.2g}", f"{fit.lowest[feature]:.4g}", f"{high:.4g}")
+            for feature, value in fit.coefficients.items()
+            if (high := fit.highest.get(feature)) is not None
+        ]
+        # Of several sizes that never change, one takes the constant, and the others can't be told from it.
+        constant = [feature for feature in fit.highest if fit.lowest[feature] == fit.highest[feature]]
+        for feature in sorted(set(fit.highest) - set(fit.coefficients)):
+            same = feature in constant and any(each in fit.coefficients for each in constant)
+            why = "the same in all requests" if same else "at its bound of 0, or a mixture of the others"
+            untold.append(f"{name}: {feature} is not told apart: {why}")
+    return Table(
+        title=f"law of {law.model} under {law.engine}, {law.dtype}: seconds a unit",
+        columns=("component", "per", "value", "standard error", "from", "to"),
+        rows=tuple(rows),
+        footer=tuple(untold),
+    )
 
 
 def register(app: typer.Typer) -> None:
