@@ -147,7 +147,7 @@ BAD_OPTIONS: list[tuple[dict[str, str | None], str]] = [
     ({"model": "Qwen/Qwen3-VL-9B"}, r"unknown model 'Qwen/Qwen3-VL-9B'; .*nearest: .*Qwen/Qwen3"),
     ({"hardware": "h100"}, r"unknown hardware 'h100'; nearest: h100-"),
     ({"engine": "vlm"}, r"unknown engine 'vlm'; nearest: vllm, vllm-0\.7\.2"),
-    ({"dtype": "bfloat"}, r"unknown .*'bfloat'; nearest: bf16"),
+    ({"dtype": "bfloat"}, r"unknown .*'bfloat'; nearest: .*bf16"),
     ({"kv_dtype": "x"}, r"unknown .*'x'"),
     ({"hardware": "a100-sxm-80gb", "dtype": "fp8"}, r"no peak for dtype 'fp8'"),
     ({"image": "0x10"}, r"image 0x10: width is 0, expected 1 to"),

@@ -23,6 +23,9 @@ __all__ = ["validate"]
 _Results = Annotated[
     list[Path] | None, typer.Option(help="Result of vllm bench serve, GuideLLM or AIPerf; repeatable.")
 ]
+_Out = Annotated[
+    Path | None, typer.Option(help="Also write the result to this file, as JSON (published: .md, a page).")
+]
 _Published = Annotated[
     Path | None, typer.Option(help="Folder of published runs: engines fitted on a part, scored on the rest.")
 ]
@@ -68,7 +71,7 @@ def validate(
     seed: Annotated[int, typer.Option(help="Live, endpoint: seed of the requests and of their order.")] = 1,
     plot: _Plot = None,
     output: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON to this file.")] = None,
+    out: _Out = None,
 ) -> None:
     """Compare predictions with real runs: of a table, of a load generator, of a server, or live ones of two models.
 
@@ -79,10 +82,7 @@ def validate(
 
     Example: costmodel validate --small build/demo/small --large build/demo/large --hardware build/demo/profile.json
     """
-    from costmodel.files import check_writable
-
-    if out is not None:
-        check_writable(out)
+    _check_writable(out)
     if published is not None:
         _published(published, interval, plot=plot, out=out, output=output)
         return
@@ -108,6 +108,13 @@ def validate(
     _write(result, out, plot, output)
     if gate and result.verdict in ("failed", "inconclusive"):
         raise typer.Exit(1)
+
+
+def _check_writable(out: Path | None) -> None:
+    from costmodel.files import check_writable
+
+    if out is not None:
+        check_writable(out)
 
 
 def _write(result: Validation, out: Path | None, plot: Path | None, output: Format) -> None:
@@ -172,7 +179,7 @@ def _ask(
 
 def _published(folder: Path, interval: float, *, plot: Path | None, out: Path | None, output: Format) -> None:
     from calibrate.accuracy.published import check_published
-    from calibrate.accuracy.published_report import published_tables
+    from calibrate.accuracy.published_report import published_page, published_tables
     from costmodel.files import check_writable, write_atomic
 
     if not folder.is_dir():
@@ -184,7 +191,7 @@ def _published(folder: Path, interval: float, *, plot: Path | None, out: Path | 
         raise InputError(f"--published {folder}: no table of published runs is there")
     text = result.model_dump_json(indent=1)
     if out is not None:
-        write_atomic(out, text + "\n")
+        write_atomic(out, published_page(result) if out.suffix == ".md" else text + "\n")
         note(f"validation: {out}")
     if plot is not None:
         from costmodel.plots import parity_of_rows, write_figure
