@@ -75,7 +75,7 @@ def main() -> None:
     rows = []
     for size in (size for size in SIZES if size <= largest):
         wall_s, cpu_s = computed_s(size, None)
-        interval_s = computed_s(size, 0.9)[1] if size <= 10**5 else None
+        interval_s = computed_s(size, 0.9)[1] if size <= 10**7 else None
         parquet_s = written_s(size) if size <= 10**6 else None
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows.append(
