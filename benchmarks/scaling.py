@@ -93,7 +93,7 @@ def _draw(rows: list[dict[str, float]], out: Path) -> None:
         "values, processor time": "cpu_s",
         "values, wall clock": "wall_s",
         "with intervals, processor time": "interval_cpu_s",
-        "values, written to Parquet": "parquet_s",
+        "values to Parquet, wall clock": "parquet_s",
     }
     figure = go.Figure()
     for (name, key), symbol in zip(series.items(), ("circle", "circle-open", "diamond", "square"), strict=True):
