@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -16,20 +13,13 @@ from costmodel.laws.base import Law, Terms
 from costmodel.laws.fitted import fitted_terms
 from costmodel.laws.interval import Slopes
 from costmodel.ops import Num, Op, op_key
+from costmodel.priors import prior_laws
 from costmodel.profiles import Datasheet, EngineProfile, HardwareProfile, LawFit
 
 __all__ = ["FittedLaw", "LawBook", "law_book"]
 
-_PRIORS = Path(__file__).parent.parent / "hardware_profiles" / "priors.json"
-
 # Pairs of device and engine whose laws stay looked up.
 _PAIRS = 64
-
-
-@cache
-def _priors() -> Mapping[str, LawFit]:
-    content = json.loads(_PRIORS.read_bytes())
-    return {key: LawFit.model_validate(fit) for key, fit in content["laws"].items()}
 
 
 @dataclass(frozen=True)
@@ -41,7 +31,8 @@ class FittedLaw:
     key
         Of the operators that it prices, see :func:`~costmodel.ops.op_key`.
     tier
-        Where the coefficients come from: ``kernels``, or ``datasheet`` for the prior.
+        Where the coefficients come from: ``requests`` (whole requests to this engine on this device), ``kernels`` (of
+        the device), ``engine`` (whole requests to this engine on other devices), or ``datasheet`` for the prior.
     """
 
     key: str
@@ -96,7 +87,13 @@ class LawBook:
 
     def _look_up(self, key: str, op: Op) -> FittedLaw:
         names = (key, f"{op.kind}/{op.dtype}", op.kind)
-        for tier, laws in (("kernels", self.hardware.laws), ("datasheet", _priors())):
+        known = (
+            ("requests", self.engine.device_kernels.get(self.hardware.key, {})),
+            ("kernels", self.hardware.laws),
+            ("engine", self.engine.kernels),
+            ("datasheet", prior_laws(self.hardware.datasheet.architecture)),
+        )
+        for tier, laws in known:
             for name in names:
                 if name in laws:
                     return FittedLaw(key, _law_of_fit(name, laws[name]), laws[name], tier, self.hardware.datasheet)

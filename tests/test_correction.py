@@ -18,6 +18,7 @@ from costmodel import load_hardware
 from costmodel.laws import law_named
 from costmodel.laws.correction import log_correction
 from costmodel.laws.fitted import fitted_terms, fitted_time_s
+from costmodel.laws.floor import floor_s
 from costmodel.laws.roofline import ROOFLINE
 from costmodel.ops import ContextAttention, EncoderAttention, Gemm, GenerationAttention, Op
 from costmodel.profiles import LawFit
@@ -183,6 +184,15 @@ def test_arrays_give_what_numbers_give() -> None:
     assert np.asarray(fitted_time_s(fit, op, SHEET)) == pytest.approx(singles)
     table = dataclasses.replace(op, kv_len=lengths[:12].reshape(3, 4))
     assert np.asarray(fitted_time_s(fit, table, SHEET)).shape == (3, 4)
+
+
+def test_a_correction_is_no_faster_than_the_datasheet() -> None:
+    fit = corrected_fit()
+    op = GenerationAttention("x", 64.0, 32768.0, 32.0, 8.0, 128.0, "bf16", "bf16")
+    content = fit.model_dump()
+    content["correction"]["weights"] = [-50.0] * fit.rows
+    fast = LawFit.model_validate(content)
+    assert float(fitted_time_s(fast, op, SHEET)) == pytest.approx(float(floor_s(op, SHEET)))
 
 
 @pytest.mark.parametrize(

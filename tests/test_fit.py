@@ -147,6 +147,13 @@ def test_times_faster_than_the_datasheet_are_dropped_or_refused() -> None:
         fit_law(OperatorTable(table.op, table.latency_s / 1000), ROOFLINE, SHEET)
 
 
+def test_impossible_rows_are_counted() -> None:
+    table, _ = table_of(ROOFLINE, shapes("gemm", "bf16"))
+    some = np.where(np.arange(table.rows) % 20 == 0, 1e-12, table.latency_s)
+    fitted = fit_tables(TableSet({"gemm/bf16": OperatorTable(table.op, some)}), SHEET)
+    assert 0 < fitted.impossible["gemm/bf16"] == 200 - fitted.laws["gemm/bf16"].rows
+
+
 def test_mixed_units_are_refused() -> None:
     table, _ = table_of(ROOFLINE, shapes("gemm", "bf16"))
     mixed = table.latency_s * np.where(np.arange(table.rows) % 2, 1000.0, 1.0)

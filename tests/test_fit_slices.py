@@ -110,6 +110,20 @@ def test_residual_is_the_misfit_of_the_sizes(misfit: float) -> None:
     assert fit.residual_log_sd == pytest.approx(misfit, rel=0.35)
 
 
+def test_new_sizes_lie_in_the_interval_although_few_were_measured() -> None:
+    """Four sizes leave three coefficients one degree of freedom: half of the fits see next to no misfit."""
+    (new,) = _sizes([400])
+    new_s = sum(TRUE[name] * size for name, size in new.items())
+    draw, inside = np.random.default_rng(1), []
+    for seed in range(200):
+        fit = _fit(_rows(SIZES[:4], misfit=0.05, samples=5, seed=seed))
+        features = np.array([new[name] for name in fit.coefficients])
+        value = float(features @ [c.value for c in fit.coefficients.values()])
+        sd = np.hypot(fit.residual_log_sd, np.sqrt(features @ np.array(fit.covariance) @ features) / value)
+        inside.append(abs(np.log(new_s * np.exp(0.05 * draw.normal()) / value)) <= 1.645 * sd)
+    assert 0.8 <= np.mean(inside) <= 1.0
+
+
 def test_sampling_noise_is_the_least_residual() -> None:
     """Two coefficients through two points fit exactly, and are no surer than the points."""
     sizes = [{"layers": 1.0, "gemm_flops": flops} for flops in (1e4, 1e7)]

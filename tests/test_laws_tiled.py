@@ -42,15 +42,17 @@ OPS: dict[str, Op] = {
     "all_reduce": AllReduce("x", 1.0e6, 4.0),
 }
 # More new tokens in as many cached ones leave fewer to look back at; another number of KV heads at as many query heads
-# is another kernel; so is the first grouped query head of FlashAttention-2, which splits groups only.
+# is another kernel; so is the first grouped query head of FlashAttention-2, which splits groups only; and more devices
+# bring more links.
 NOT_MORE_WORK = {
     ("attention_context", "q_len"),
     ("attention_context", "num_kv_heads"),
     ("attention_generation", "num_kv_heads"),
     ("attention_generation", "num_heads"),
+    ("all_reduce", "num_devices"),
 }
 TILED = [(kind, law) for kind in OPS for law in laws_for(kind, "bf16", device_kind="cuda")]
-TILED += [("gemm", law) for law in laws_for("gemm", "fp8", device_kind="cuda")]
+TILED += [("gemm", law) for dtype in ("fp8", "fp8-block") for law in laws_for("gemm", dtype, device_kind="cuda")]
 IDS = [f"{kind}-{law.name}" for kind, law in TILED]
 
 

@@ -29,9 +29,10 @@ ENGINES = ("vllm-0.7.2", "hf-eager", "llama.cpp")
 
 
 @cache
-def _priors() -> dict[str, LawFit]:
+def _priors(architecture: str | None) -> dict[str, LawFit]:
     content = json.loads((REPO / "hardware_profiles" / "priors.json").read_text(encoding="utf-8"))
-    return {key: LawFit.model_validate(fit) for key, fit in content["laws"].items()}
+    laws = content["laws"] | content["architectures"].get(architecture, {})
+    return {key: LawFit.model_validate(fit) for key, fit in laws.items()}
 
 
 @cache
@@ -69,7 +70,8 @@ def test_stages_equal_the_slow_reference(
         images=(IMAGE,) * images if model.vision else (), prompt_tokens=prompt, output_tokens=output, batch=batch
     )
     options = Options("bf16", kv_dtype or "bf16", engine.fused, quantization, 1, chunk)
-    expected = reference_stages(model, _device(device), engine, workload, _priors(), options)
+    priors = _priors(_device(device).datasheet.architecture)
+    expected = reference_stages(model, _device(device), engine, workload, priors, options)
     found = estimate(
         model, _device(device), engine, workload, kv_dtype=kv_dtype, quantization=quantization, chunk_tokens=chunk
     )
@@ -89,7 +91,8 @@ def test_slices_equal_the_slow_reference(only: tuple[str, ...] | None) -> None:
     )
     hardware = calibrated(slices=[fitted])
     workload = Workload(images=(IMAGE,), prompt_tokens=64, output_tokens=50, batch=3)
-    expected = reference_stages(model, hardware, engine, workload, _priors(), Options("bf16", "bf16", fused=True))
+    priors = _priors(hardware.datasheet.architecture)
+    expected = reference_stages(model, hardware, engine, workload, priors, Options("bf16", "bf16", fused=True))
     for stage, one in estimate(model, hardware, engine, workload).stages.items():
         assert float(one.value_s) == pytest.approx(float(expected[stage].value_s), rel=1e-10)
         assert float(one.log_sd()) == pytest.approx(float(expected[stage].log_sd()), rel=1e-7)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +25,7 @@ Answers = dict[str, Any]
 
 # As NVML gives them: MHz, milliwatts, millijoules, degrees Celsius.
 _USUAL: Answers = {
+    "nvmlDeviceGetCurrentClocksThrottleReasons": 0,
     "nvmlDeviceGetCurrentClocksEventReasons": pynvml.nvmlClocksEventReasonGpuIdle,
     "nvmlDeviceGetMigMode": [0, 0],
     "nvmlDeviceGetComputeRunningProcesses": [],
@@ -143,11 +143,54 @@ def test_other_errors_are_not_swallowed(nvml: Callable[..., list[str]]) -> None:
 
 
 def test_only_other_processes_are_counted(nvml: Callable[..., list[str]]) -> None:
-    processes = [SimpleNamespace(pid=pid) for pid in (os.getpid(), 1, 2)]
+    """Inside a container NVML numbers processes as the host does, so that ours is not told by its number."""
+    processes = [SimpleNamespace(pid=pid) for pid in (70_001, 1, 2)]
     nvml(nvmlDeviceGetComputeRunningProcesses=processes, nvmlDeviceGetMigMode=[1, 1])
     state = read_state(CudaDevice(index=0))
     assert state.other_processes == 2
     assert state.mig
+    nvml(nvmlDeviceGetComputeRunningProcesses=[])
+    assert read_state(CudaDevice(index=0)).other_processes == 0
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED])
+def test_without_nvml_the_state_says_why(
+    nvml: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    nvml()
+
+    def refuse() -> None:
+        raise pynvml.NVMLError(code)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    state = read_state(CudaDevice(index=0))
+    assert state.nvml_error == str(pynvml.NVMLError(code))
+    assert state.sm_clock_hz is None
+
+
+def test_a_slice_of_a_gpu_is_found_by_its_own_name(
+    nvml: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = nvml()
+    usual = pynvml.nvmlDeviceGetHandleByUUID
+
+    def by_uuid(uuid: str) -> str:
+        handle: str = usual(uuid)
+        if uuid.startswith("GPU-"):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return handle
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", by_uuid)
+    assert read_state(CudaDevice(index=0)).power_w == pytest.approx(412.345)
+    assert log == ["init", f"GPU-{UUID}", f"MIG-{UUID}", "shutdown"]
+
+
+def test_a_driver_that_knows_the_reasons_by_their_old_name(
+    nvml: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvml(nvmlDeviceGetCurrentClocksEventReasons=pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCurrentClocksThrottleReasons", lambda handle: 0x4)
+    assert read_state(CudaDevice(index=0)).throttle_reasons == ("power_cap",)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:-1", "cpu:", ""])

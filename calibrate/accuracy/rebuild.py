@@ -58,6 +58,7 @@ def fitted_profile(
     """Fit all tables of a device; operators that were refused are named in the provenance."""
     fitted = fit_tables(tables, base.datasheet, max_samples=max_samples)
     notes = [f"no law for {key}: {reason}" for key, reason in fitted.refused.items()]
+    notes += [f"{key}: {count} rows are faster than the datasheet allows" for key, count in fitted.impossible.items()]
     notes += [f"dropped {count} rows: {reason}" for reason, count in sorted(tables.dropped.items())]
     stated = provenance.model_copy(update={"notes": (*provenance.notes, *notes)})
     return base.model_copy(update={"laws": fitted.laws, "provenance": stated})
@@ -118,14 +119,22 @@ def rebuild_priors(
     """Learn the priors of the datasheet tier and write them; operators without tables keep their assumptions."""
     path = folder / PRIORS_FILE
     kept = json.loads(path.read_bytes())["laws"] if path.is_file() else {}
-    priors, scores = learn_priors(tables, profiles)
+    learned = learn_priors(tables, profiles)
     assumed = ("elementwise", "copy", "launch", "linear_attention")
-    laws: dict[str, Any] = {key: fit for key, fit in kept.items() if key in assumed}
-    laws |= {key: fit.model_dump(exclude_defaults=True) for key, fit in priors.items()}
-    laws |= {key: _assumed(priors[source]) for key, source in _STANDS_FOR.items() if source in priors}
-    content = {"schema_version": SCHEMA_VERSION, "laws": dict(sorted(laws.items()))}
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "laws": _stated({key: fit for key, fit in kept.items() if key in assumed}, learned.general),
+        "architectures": {name: _stated({}, priors) for name, priors in sorted(learned.architectures.items())},
+    }
     write_atomic(path, profile_text(content))
-    return scores
+    return learned.left_out
+
+
+def _stated(kept: Mapping[str, Any], priors: Mapping[str, LawFit]) -> dict[str, Any]:
+    """Priors as they are written, with those that stand for a kind or a format without a table."""
+    laws = {**kept, **{key: fit.model_dump(exclude_defaults=True) for key, fit in priors.items()}}
+    laws |= {key: _assumed(priors[source]) for key, source in _STANDS_FOR.items() if source in priors}
+    return dict(sorted(laws.items()))
 
 
 def _assumed(fit: LawFit) -> dict[str, Any]:

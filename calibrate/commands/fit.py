@@ -46,8 +46,9 @@ def fit(
     refused = [text for text in profile.provenance.notes if text.startswith("no law for")]
     if not profile.laws:
         raise FitError(f"no operator could be fitted, no profile is written: {'; '.join(refused)}")
-    for text in refused:
-        note(text)
+    for text in profile.provenance.notes:
+        if text in refused or text.endswith("faster than the datasheet allows"):
+            note(text)
     write_atomic(out, profile_text(profile.model_dump(exclude_none=True)))
     note(f"profile: {out} ({len(profile.laws)} laws)")
 

@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from scipy.stats import t as student
 
 from calibrate.measure.samples import Location, locate
 from costmodel.errors import FitError
 from costmodel.profiles import Coefficient, ComponentFit, SliceProfile
+from costmodel.quantity import normal_quantile
 
 __all__ = ["Point", "fit_component", "fit_slices"]
 
 Vector = NDArray[np.float64]
 
 _LEAST_QUIET = 3
+_COVERED = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +112,16 @@ def _independent_features(points: Sequence[Point]) -> list[str]:
 
 
 def _spread(relative: Vector, values: Vector, points: Sequence[Point]) -> tuple[float, Vector]:
-    """Residual spread, and covariance of the coefficients; sampling noise is the least that either can be."""
+    """Residual spread, and covariance of the coefficients; sampling noise is the least that either can be.
+
+    Of few degrees of freedom the misfit is hardly known: the spread is that whose normal interval is as wide as the
+    one of Student's t (equation 63).
+    """
     residual = relative @ values - 1
     noise = float(np.mean([(p.location.stderr_s / p.location.value_s) ** 2 for p in points]))
     freedom = len(points) - len(values)
     squared = float(residual @ residual) / freedom if freedom else 0.0
-    spread = math.sqrt(max(squared, noise))
-    covariance = np.asarray(np.linalg.pinv(relative.T @ relative) * spread**2, dtype=np.float64)
+    widened = float(student.ppf(0.5 + _COVERED / 2, freedom)) / normal_quantile(_COVERED) if freedom else 1.0
+    spread = math.sqrt(max(widened**2 * squared, noise))
+    covariance = np.asarray(np.linalg.pinv(relative.T @ relative) * max(squared, noise), dtype=np.float64)
     return spread, covariance

@@ -26,10 +26,11 @@ _SAMPLES_OF_COLLECTIVE = 24
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Laws by operator and number format, and why the others have none."""
+    """Laws by operator and number format, why the others have none, and how many rows were too fast to be true."""
 
     laws: dict[str, LawFit]
     refused: dict[str, str]
+    impossible: dict[str, int]
 
 
 def sampling_law(kind: str) -> Law:
@@ -60,6 +61,7 @@ def fit_tables(
     """
     laws: dict[str, LawFit] = {}
     refused: dict[str, str] = {}
+    impossible: dict[str, int] = {}
     for key, table in select_domain(tables).tables.items():
         kind, dtype = table.op.kind, table.op.dtype
         count = min(max_samples, _SAMPLES_OF_COLLECTIVE) if kind.startswith("all_") else max_samples
@@ -67,10 +69,12 @@ def fit_tables(
             sample, _ = sample_table(table, sampling_law(kind), datasheet, count=count, seed=seed)
             candidates = laws_for(kind, dtype, device_kind=datasheet.kind)
             laws[key] = fit_best_law(sample, candidates, datasheet, priors=priors)
+            if laws[key].rows < sample.rows:
+                impossible[key] = sample.rows - laws[key].rows
         except (FitError, ProfileError) as error:
             refused[key] = str(error)
     for key in [key for key in laws if key.split("/")[1].startswith("bf16")]:
         other = key.replace("bf16", "fp16")
         # The same kernels run both 16-bit formats.
         laws.setdefault(other, laws[key])
-    return Fitted(laws, refused)
+    return Fitted(laws, refused, impossible)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -178,7 +179,7 @@ class CudaDevice:
                 call()
         current.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=_graph_pool(self.index)):
             for _ in range(repeats):
                 call()
         return graph.replay
@@ -234,14 +235,23 @@ def open_device(name: str, *, threads: int = 1) -> Device:
     return CudaDevice(index=number)
 
 
+@cache
+def _graph_pool(index: int) -> Any:
+    """Memory that the graphs of one device share: their outputs are never read, and no two run at once."""
+    with torch.cuda.device(index):
+        return torch.cuda.graph_pool_handle()
+
+
 @contextmanager
 def torch_threads(device: Device) -> Iterator[None]:
-    """Run with the device's number of threads, and without gradients."""
+    """Run with the device's number of threads, on that device, and without gradients."""
     before = torch.get_num_threads()
     if isinstance(device, CpuDevice):
         torch.set_num_threads(device.threads)
+    # Graphs are captured on a stream of the current device, which is the first one unless told otherwise.
+    current = torch.cuda.device(device.torch_device) if isinstance(device, CudaDevice) else nullcontext()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), current:
             yield
     finally:
         torch.set_num_threads(before)

@@ -15,6 +15,11 @@ __all__ = ["KernelGrid", "kernel_grid", "slice_grid"]
 # Largest work of one sample: on a CPU some 20 ms, on a GPU far less than the launch of the sample.
 _MOST_FLOPS = {"cpu": 2e9, "cuda": 4e11}
 _MOST_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 28}
+# A GPU with less memory than this for each of those elements gets fewer: they have to fit its arena.
+_MEMORY_PER_ELEMENT_BYTES = 64
+# Tokens in the caches of all requests of a GPU, at most.
+_MOST_CACHED_TOKENS = 1 << 18
+_BATCHES = (1, 1, 2, 4, 8, 16, 32, 64)
 _WIDTHS = (256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 
 
@@ -43,12 +48,18 @@ def kernel_grid(device: Device, *, gemm_shapes: int, attention_shapes: int, seed
     heads = [_heads(rng) for _ in range(attention_shapes)]
     dims = [rng.choice((64, 128)) for _ in range(attention_shapes)]
     pairs = list(zip(lengths, heads, dims, strict=True))
+    bounded = [_bounded(n, h * d, most) for n, (h, _), d in pairs]
+    # A CPU serves one request at a time; a GPU is filled by several.
+    batches = [1 if device.kind == "cpu" else rng.choice(_BATCHES) for _ in pairs]
+    cached = [min(b, max(1, _MOST_CACHED_TOKENS // n)) for b, n in zip(batches, lengths, strict=True)]
+    filled = [_batch(b, n * n * h * d, most) for b, n, (_, (h, _), d) in zip(batches, bounded, pairs, strict=True)]
+    elements = min(_MOST_ELEMENTS.get(device.kind, 1 << 24), device.memory_bytes() // _MEMORY_PER_ELEMENT_BYTES)
     return KernelGrid(
         gemm=tuple(_gemm(m, most, rng) for m in _strata(gemm_shapes, 1, 4096, rng)),
-        context=tuple((1, _bounded(n, h * d, most), h, kv, d) for n, (h, kv), d in pairs),
-        generation=tuple((1, n, h, kv, d) for n, (h, kv), d in pairs),
-        encoder=tuple((1, _bounded(n, h * d, most), h, d) for n, (h, _), d in pairs),
-        elementwise=tuple(_strata(12, 1 << 10, _MOST_ELEMENTS.get(device.kind, 1 << 24), rng)),
+        context=tuple((b, n, h, kv, d) for b, n, (_, (h, kv), d) in zip(filled, bounded, pairs, strict=True)),
+        generation=tuple((b, n, h, kv, d) for b, (n, (h, kv), d) in zip(cached, pairs, strict=True)),
+        encoder=tuple((b, n, h, d) for b, n, (_, (h, _), d) in zip(filled, bounded, pairs, strict=True)),
+        elementwise=tuple(_strata(12, 1 << 10, elements, rng)),
     )
 
 
@@ -79,6 +90,11 @@ def _gemm(m: int, most_flops: float, rng: random.Random) -> tuple[int, int, int]
 def _heads(rng: random.Random) -> tuple[int, int]:
     heads = rng.choice((4, 8, 16, 32))
     return heads, heads // rng.choice([group for group in (1, 2, 4, 8) if group <= heads])
+
+
+def _batch(batch: int, pairs: int, most_flops: float) -> int:
+    """The batch, or the largest one whose attention stays within the bound."""
+    return max(1, min(batch, int(most_flops / (4.0 * pairs))))
 
 
 def _bounded(length: int, width: int, most_flops: float) -> int:

@@ -21,12 +21,15 @@ __all__ = ["kernel_items", "usable_dtypes"]
 
 # A sample lasts at least this long, so that the clock's resolution and its own cost do not show.
 _LEAST_SAMPLE_S = 2e-3
-# Weights are taken from a ring of copies of this size, as a model that streams its weights would.
+# Weights come from a ring of copies of this size, or of twice the cache, as a model streams its weights; small ones
+# from so many copies at most, and the row says how many.
 _RING_BYTES = 64 * 1024 * 1024
 _MOST_COPIES = 16
 _PROBE_SIZE = 512
 _TILE_ELEMENTS = 1 << 16
 _ARENA_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
+# One arena a number format, and what the graphs and the libraries take: a small GPU gets smaller ones.
+_ARENAS_IN_MEMORY = 8
 # Number formats worth a try; a CPU has fp16 storage but seldom fp16 arithmetic.
 _CANDIDATES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
 
@@ -55,7 +58,8 @@ class _Arena:
     def __init__(self, device: Device, dtype: str) -> None:
         size = torch.empty(0, dtype=TORCH_DTYPES[dtype]).element_size()
         tile = torch.randn(_TILE_ELEMENTS, device=device.torch_device).to(TORCH_DTYPES[dtype])
-        self._buffer = tile.repeat(_ARENA_BYTES[device.kind] // (size * _TILE_ELEMENTS))
+        num_bytes = min(_ARENA_BYTES[device.kind], device.memory_bytes() // _ARENAS_IN_MEMORY)
+        self._buffer = tile.repeat(num_bytes // (size * _TILE_ELEMENTS))
         self._next = 0
 
     def tensor(self, *shape: int) -> torch.Tensor:
@@ -70,8 +74,10 @@ class _Arena:
 
 def _operators(device: Device, dtype: str, grid: KernelGrid) -> Iterator[tuple[dict[str, Any], Call]]:
     tensor = _Arena(device, dtype).tensor
+    ring_bytes = max(_RING_BYTES, 2 * device.cache_bytes())
     for m, n, k in grid.gemm:
-        yield {"op": "gemm", "m": m, "n": n, "k": k}, _gemm(tensor, m, n, k)
+        weights = _ring(tensor, n, k, ring_bytes)
+        yield {"op": "gemm", "m": m, "n": n, "k": k, "weight_copies": len(weights)}, _gemm(tensor(m, k), weights)
     for batch, q_len, heads, kv_heads, head_dim in grid.context:
         sizes = {
             "q_len": q_len,
@@ -82,7 +88,7 @@ def _operators(device: Device, dtype: str, grid: KernelGrid) -> Iterator[tuple[d
         yield {"op": "attention_context", **sizes}, _attention(tensor, sizes, causal=True)
     for batch, kv_len, heads, kv_heads, head_dim in grid.generation:
         sizes = {"q_len": 1, "kv_len": kv_len, **_heads(batch, heads, kv_heads, head_dim), "kv_dtype": dtype}
-        yield {"op": "attention_generation", **sizes}, _attention(tensor, sizes, causal=False)
+        yield {"op": "attention_generation", **sizes, "kv_copies": 1}, _attention(tensor, sizes, causal=False)
     for batch, length, heads, head_dim in grid.encoder:
         sizes = {"q_len": length, "kv_len": length, **_heads(batch, heads, heads, head_dim)}
         yield {"op": "attention_encoder", **sizes}, _attention(tensor, sizes, causal=False)
@@ -105,15 +111,17 @@ def _launch(device: Device) -> Call:
     return lambda: tiny + 1
 
 
-def _gemm(tensor: Callable[..., torch.Tensor], m: int, n: int, k: int) -> Call:
+def _ring(tensor: Callable[..., torch.Tensor], n: int, k: int, ring_bytes: int) -> list[torch.Tensor]:
     first = tensor(n, k)
-    copies = max(1, min(_MOST_COPIES, _RING_BYTES // first.nbytes))
-    weights = [first, *(tensor(n, k) for _ in range(copies - 1))]
-    rows = tensor(m, k)
+    copies = max(1, min(_MOST_COPIES, ring_bytes // first.nbytes))
+    return [first, *(tensor(n, k) for _ in range(copies - 1))]
+
+
+def _gemm(rows: torch.Tensor, weights: Sequence[torch.Tensor]) -> Call:
     turn = [0]
 
     def call() -> torch.Tensor:
-        turn[0] = (turn[0] + 1) % copies
+        turn[0] = (turn[0] + 1) % len(weights)
         return functional.linear(rows, weights[turn[0]])
 
     return call

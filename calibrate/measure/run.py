@@ -23,6 +23,9 @@ __all__ = ["CalibrationPlan", "calibrate_device"]
 
 Progress = Callable[[float, str], None]
 
+# Shapes of GEMMs and of each attention, in full and quick: the laws of a CPU have four coefficients, those of a GPU up
+# to twenty, and want two rows for each.
+_SHAPES = {"cpu": {False: (28, 12), True: (16, 8)}, "gpu": {False: (120, 100), True: (48, 44)}}
 # Share of the time that goes to operators; slices tell more about a model, operators about all others.
 _KERNEL_SHARE = 0.3
 
@@ -86,12 +89,8 @@ def calibrate_device(
 
 
 def _measure(device: Device, plan: CalibrationPlan, journal: Journal, progress: Progress) -> None:
-    grid = kernel_grid(
-        device,
-        gemm_shapes=16 if plan.quick else 28,
-        attention_shapes=8 if plan.quick else 12,
-        seed=plan.seed,
-    )
+    gemms, attentions = _SHAPES["cpu" if device.kind == "cpu" else "gpu"][plan.quick]
+    grid = kernel_grid(device, gemm_shapes=gemms, attention_shapes=attentions, seed=plan.seed)
     kernels = kernel_items(device, dtypes=usable_dtypes(device), grid=grid)
     share = _KERNEL_SHARE if plan.models else 1.0
     rule = StoppingRule(relative_stderr=0.03, least_samples=3, most_sweeps=8, most_s=plan.budget_s * share)

@@ -85,7 +85,15 @@ def is_quiet(
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """Load of the host and, on NVIDIA, what NVML says of the GPU."""
+    """Load of the host and, on NVIDIA, what NVML says of the GPU.
+
+    Attributes
+    ----------
+    other_processes
+        Compute processes on the GPU beside this one.
+    nvml_error
+        Why NVML says nothing of it, if so.
+    """
 
     time_unix_s: float
     load_1min: float
@@ -98,6 +106,7 @@ class DeviceState:
     throttle_reasons: tuple[str, ...] = ()
     other_processes: int = 0
     mig: bool = False
+    nvml_error: str = ""
 
     @property
     def throttled(self) -> bool:
@@ -126,41 +135,59 @@ _THROTTLE_REASONS = {
 
 
 def _nvml_state(device: CudaDevice) -> dict[str, Any]:
-    """NVML figures of one GPU, found by its UUID: CUDA and NVML may number GPUs differently."""
-    pynvml.nvmlInit()
+    """NVML figures of one GPU, or why there are none: a container may lack the library, or hide the GPU from it."""
     try:
-        uuid = torch.cuda.get_device_properties(device.torch_device).uuid
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-        reasons = _optional(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle) or 0
-        mig = _optional(pynvml.nvmlDeviceGetMigMode, handle)
-        others = [
-            process
-            for process in _optional(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
-            if process.pid != os.getpid()
-        ]
-        return {
-            "sm_clock_hz": _scaled(_optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM), MEGA),
-            "memory_clock_hz": _scaled(_optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM), MEGA),
-            "power_w": _scaled(_optional(pynvml.nvmlDeviceGetPowerUsage, handle), MILLI),
-            "energy_j": _scaled(_optional(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle), MILLI),
-            "temperature_c": _scaled(
-                _optional(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU), 1.0
-            ),
-            "throttle_reasons": tuple(
-                name for name, flag in _THROTTLE_REASONS.items() if reasons & getattr(pynvml, flag)
-            ),
-            "other_processes": len(others),
-            "mig": bool(mig and mig[0]),
-        }
+        pynvml.nvmlInit()
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded) as error:
+        return {"nvml_error": str(error)}
+    try:
+        return _figures(_handle(device))
+    except pynvml.NVMLError_NotFound as error:
+        return {"nvml_error": str(error)}
     finally:
         pynvml.nvmlShutdown()
 
 
+def _handle(device: CudaDevice) -> Any:
+    """Find the GPU by its UUID: CUDA and NVML may number GPUs differently. A slice of a GPU has a UUID of its own."""
+    uuid = torch.cuda.get_device_properties(device.torch_device).uuid
+    try:
+        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    except pynvml.NVMLError_NotFound:
+        return pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
+
+
+def _figures(handle: Any) -> dict[str, Any]:
+    reasons = _optional(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+    if reasons is None:
+        # The name before driver 535.
+        reasons = _optional(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
+    mig = _optional(pynvml.nvmlDeviceGetMigMode, handle)
+    processes = _optional(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
+    temperature = _optional(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
+    return {
+        "sm_clock_hz": _scaled(_optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM), MEGA),
+        "memory_clock_hz": _scaled(_optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM), MEGA),
+        "power_w": _scaled(_optional(pynvml.nvmlDeviceGetPowerUsage, handle), MILLI),
+        "energy_j": _scaled(_optional(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle), MILLI),
+        "temperature_c": _scaled(temperature, 1.0),
+        "throttle_reasons": tuple(name for name, flag in _THROTTLE_REASONS.items() if reasons & getattr(pynvml, flag)),
+        # This process is one of them; its number there is not the one that it knows inside a container.
+        "other_processes": max(len(processes) - 1, 0),
+        "mig": bool(mig and mig[0]),
+    }
+
+
 def _optional(query: Any, *arguments: Any) -> Any:
-    """The answer of a query, or ``None`` where this GPU or driver does not support it."""
+    """The answer of a query, or ``None`` where this GPU, driver or user may not have it."""
     try:
         return query(*arguments)
-    except pynvml.NVMLError_NotSupported:
+    except (
+        pynvml.NVMLError_NotSupported,
+        pynvml.NVMLError_FunctionNotFound,
+        pynvml.NVMLError_NoPermission,
+        pynvml.NVMLError_Unknown,
+    ):
         return None
 
 

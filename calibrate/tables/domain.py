@@ -8,20 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.tables.operators import OperatorTable, TableSet
-from costmodel.ops import ContextAttention, EncoderAttention, Gemm, GenerationAttention, Op
+from costmodel.ops import AllGather, AllReduce, ContextAttention, EncoderAttention, Gemm, GenerationAttention, Op
 
 __all__ = ["Selected", "in_domain", "select_domain"]
 
 _LEAST_WIDTH = 256
 _MOST_ROWS = 16384
 _WIDEST_HEAD = 128
+_MOST_DEVICES = 8
 
 
 def in_domain(op: Op) -> NDArray[np.bool_]:
     """Shapes of transformer layers.
 
     GEMMs with n and k of at least 256 and m of at most 16384; attention of heads up to 128 wide over the whole
-    context. Wider heads and sliding windows run other kernels in the same table.
+    context; collectives of up to 8 devices. Wider heads, sliding windows and collectives between nodes run other
+    kernels in the same table.
     """
     shape = np.broadcast(*(np.asarray(getattr(op, name)) for name in op.sizes if getattr(op, name) is not None)).shape
     inside = np.ones(shape, dtype=bool)
@@ -30,6 +32,8 @@ def in_domain(op: Op) -> NDArray[np.bool_]:
         inside &= np.asarray(op.m) <= _MOST_ROWS
     if isinstance(op, ContextAttention | GenerationAttention | EncoderAttention):
         inside &= np.asarray(op.head_dim) <= _WIDEST_HEAD
+    if isinstance(op, AllReduce | AllGather):
+        inside &= np.asarray(op.num_devices) <= _MOST_DEVICES
     window = getattr(op, "window", None)
     if window is not None:
         inside &= ~np.isfinite(window)

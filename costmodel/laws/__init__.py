@@ -11,9 +11,11 @@ from costmodel.laws.base import Law
 from costmodel.laws.collective import COLLECTIVE
 from costmodel.laws.context_attention import CONTEXT_LAWS
 from costmodel.laws.encoder_attention import ENCODER_LAWS
+from costmodel.laws.gemm_block_scaled import BLOCK_SCALED_GEMM_LAWS
 from costmodel.laws.gemm_quantised import QUANTISED_GEMM_LAWS
 from costmodel.laws.gemm_tiled import GEMM_LAWS
 from costmodel.laws.generation_attention import GENERATION_LAWS
+from costmodel.laws.latency import LATENCY_ROOFLINE
 from costmodel.laws.moe import MOE
 from costmodel.laws.roofline import ROOFLINE
 from costmodel.laws.streaming import LAUNCH, STREAMING
@@ -24,12 +26,14 @@ LAWS: dict[str, Law] = {
     law.name: law
     for law in (
         ROOFLINE,
+        LATENCY_ROOFLINE,
         STREAMING,
         LAUNCH,
         COLLECTIVE,
         MOE,
         *GEMM_LAWS,
         *QUANTISED_GEMM_LAWS,
+        *BLOCK_SCALED_GEMM_LAWS,
         *CONTEXT_LAWS,
         *ENCODER_LAWS,
         *GENERATION_LAWS,
@@ -38,6 +42,7 @@ LAWS: dict[str, Law] = {
 
 # Formats whose activations are quantised on the fly, by kernels of their own.
 _QUANTISED = ("fp8", "int8", "nvfp4")
+_BLOCK_SCALED = ("fp8-block",)
 _BY_KIND: dict[str, tuple[Law, ...]] = {
     "elementwise": (STREAMING,),
     "copy": (STREAMING,),
@@ -76,6 +81,8 @@ def laws_for(kind: str, dtype: str, *, device_kind: str) -> tuple[Law, ...]:
         return _BY_KIND[kind]
     if device_kind == "cpu":
         return (ROOFLINE,)
+    if kind == "gemm" and dtype in _BLOCK_SCALED:
+        return BLOCK_SCALED_GEMM_LAWS
     if kind == "gemm" and dtype in _QUANTISED:
         return (*QUANTISED_GEMM_LAWS, ROOFLINE)
     return (*_ON_TILES[kind], ROOFLINE)

@@ -27,7 +27,9 @@ def _terms(op: Op, coefficients: Mapping[str, float], peaks: Peaks) -> Terms:
     link = _link(peaks)
     crowding = (op.num_devices / 2.0) ** coefficients["crowding"]
     one_shot_s = op.bytes * crowding / (coefficients["one_shot_efficiency"] * link)
-    ring_s = coefficients["ring_s"] + op.bytes / (coefficients["ring_efficiency"] * link)
+    # Two devices share one path; more of them keep more links, or the switch, busy.
+    ring_rate = coefficients["ring_efficiency"] * link * (op.num_devices / 2.0) ** coefficients["ring_scaling"]
+    ring_s = coefficients["ring_s"] + op.bytes / ring_rate
     moved_s = (one_shot_s**-_SHARPNESS + ring_s**-_SHARPNESS) ** (-1.0 / _SHARPNESS)
     fixed_s = coefficients["fixed_s"] + coefficients["device_s"] * (op.num_devices - 2.0)
     return Terms(fixed_s + moved_s, 0.0 * moved_s, moved_s)
@@ -43,6 +45,7 @@ COLLECTIVE = Law(
         Parameter("ring_efficiency", "1", start=0.6, low=0.01, high=1.0, prior_sd=0.5),
         Parameter("ring_s", "s", start=10 * MICRO, low=0.1 * MICRO, high=1000 * MICRO, prior_sd=1.0),
         Parameter("crowding", "1", start=0.2, low=0.0, high=3.0, log=False, prior_sd=1.0),
+        Parameter("ring_scaling", "1", start=0.2, low=0.0, high=2.0, log=False, prior_sd=0.5),
     ),
     terms=_terms,
 )

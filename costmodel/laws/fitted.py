@@ -7,6 +7,7 @@ import numpy as np
 from costmodel.laws import law_named
 from costmodel.laws.base import Peaks, Terms
 from costmodel.laws.correction import log_correction
+from costmodel.laws.floor import floor_s
 from costmodel.ops import Num, Op
 from costmodel.profiles import LawFit
 
@@ -26,7 +27,9 @@ def fitted_terms(fit: LawFit, op: Op, peaks: Peaks) -> Terms:
     terms = law_named(fit.law).terms(op, fit.values, peaks)
     if fit.correction is None:
         return terms
-    factor = np.exp(log_correction(fit, op, terms.total_s))
+    # A correction makes no operator faster than the datasheet allows, or than its law if that is faster already.
+    least = np.minimum(floor_s(op, peaks) / terms.total_s, 1.0)
+    factor = np.maximum(np.exp(log_correction(fit, op, terms.total_s)), least)
     return Terms(terms.total_s * factor, terms.compute_s * factor, terms.memory_s * factor)
 
 

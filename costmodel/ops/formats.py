@@ -43,12 +43,14 @@ _GGUF_BYTES = {
     "iq4_xs": 136 / 256,
 }
 
-# w4a16 carries one fp16 scale for 128 weights, nvfp4 one fp8 scale for 16 values.
+# w4a16 carries one fp16 scale for 128 weights, nvfp4 one fp8 scale for 16 values, fp8-block one fp32 scale for a square
+# of 128 by 128 weights and for 128 activations.
 DTYPES = {
     "fp32": DType(4, 4, "fp32"),
     "bf16": DType(2, 2, "bf16"),
     "fp16": DType(2, 2, "fp16"),
     "fp8": DType(1, 1, "fp8"),
+    "fp8-block": DType(1 + 4 / 128**2, 1 + 4 / 128, "fp8"),
     "int8": DType(1, 1, "int8"),
     "w8a16": DType(1, 2, "bf16"),
     "w4a16": DType(0.5 + 2 / 128, 2, "bf16"),

@@ -161,9 +161,12 @@ class _Block:
         counts = np.array([len(images) for images in self.sets], dtype=float)
         pixels = np.array([sum(size.pixels for size in images) for images in self.sets], dtype=float)
         resized = np.array([sum(x.resized_pixels for x in found) for found in self.layouts], dtype=float)
-        work = program.host_work(counts[:, None], pixels[:, None], resized[:, None], batch=self.batch)
+        tiles = np.array([sum(x.tiles for x in found) for found in self.layouts], dtype=float)
+        sizes = (each[:, None] for each in (counts, pixels, resized, tiles))
+        work = program.host_work(*sizes, batch=self.batch)
         copied = resized[:, None] * self.batch * PIXEL_BYTES
-        by_set = self.plane.pricer.preprocess(work, copied, errors=self.plane._errors)
+        rule = getattr(self.plane.model.image_rule, "rule", "")
+        by_set = self.plane.pricer.preprocess(work, copied, image_rule=rule, errors=self.plane._errors)
         return self._of_requests(by_set, (len(self.sets), len(self.batch)), self.image)
 
     def _encode(self) -> Estimate:

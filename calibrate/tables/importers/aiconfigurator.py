@@ -37,6 +37,7 @@ GPU_FOLDERS = {
 }
 _PACKAGE = "aiconfigurator_core"
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "int4_wo": "w4a16", "int8_wo": "w8a16"}
+_BLOCK_SCALED = {"fp8_block": "fp8-block"}
 # These cards multiply fp8 weights in 16 bits.
 _NO_FP8_UNITS = ("a100_sxm", "b60")
 # Of the expert loads that all tables share, the one nearest to an even random choice.
@@ -171,20 +172,20 @@ def _rows(
     )
 
 
-def _dtypes(names: NDArray[np.generic], gpu: str = "") -> Texts:
-    known = {**_DTYPES, **({"fp8": "w8a16"} if gpu in _NO_FP8_UNITS else {})}
+def _dtypes(names: NDArray[np.generic], gpu: str = "", **more: str) -> Texts:
+    known = {**_DTYPES, **more, **({"fp8": "w8a16"} if gpu in _NO_FP8_UNITS else {})}
     unique, inverse = np.unique(names.astype(str), return_inverse=True)
     return np.array([known.get(name, name) for name in unique])[inverse.reshape(-1)]
 
 
 def _without_law(dtype: Texts) -> dict[str, Mask]:
-    """Formats that are scaled block by block: every kernel of them would need a law of its own."""
+    """Formats of experts that are scaled block by block, and mixed ones: every kernel would need a law of its own."""
     names = ("fp8_block", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8")
     return {f"dtype {name} has no law": dtype == name for name in names}
 
 
 def _gemm(raw: Raw, gpu: str) -> Columns:
-    dtype = _dtypes(raw["gemm_dtype"], gpu)
+    dtype = _dtypes(raw["gemm_dtype"], gpu, **_BLOCK_SCALED)
     sizes = {name: raw[name] for name in ("m", "n", "k")}
     copies = np.full(len(dtype), _WEIGHT_COPIES)
     return _rows(raw, "gemm", _without_law(dtype), {**sizes, "weight_copies": copies}, dtype)
