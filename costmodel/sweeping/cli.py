@@ -70,24 +70,19 @@ def sweep(
     from costmodel.sweeping.plan import Job, SweepPlan
     from costmodel.sweeping.values import counts, words
 
-    def needed(name: str, texts: Texts) -> list[str]:
-        if not texts:
-            raise typer.BadParameter(f"missing option --{name}")
-        return texts
-
     plan = SweepPlan(
-        model=words(needed("model", model)),
-        hardware=words(needed("hardware", hardware)),
-        engine=words(needed("engine", engine)),
+        model=words(_needed("model", model)),
+        hardware=words(_needed("hardware", hardware)),
+        engine=words(_needed("engine", engine)),
         dtype=words(dtype or ["bf16"]),
         kv_dtype=words(kv_dtype) if kv_dtype else (None,),
         quantization=words(quantization or ["none"]),
         tp=counts("--tp", tp or ["1"]),
         prefill_chunk=counts("--prefill-chunk", prefill_chunk) if prefill_chunk else (None,),
         images=words(image or ["none"]),
-        prompt_tokens=counts("--prompt-tokens", needed("prompt-tokens", prompt_tokens)),
+        prompt_tokens=counts("--prompt-tokens", _needed("prompt-tokens", prompt_tokens)),
         cached_prefix_tokens=counts("--cached-prefix", cached_prefix or ["0"]),
-        output_tokens=counts("--output-tokens", needed("output-tokens", output_tokens)),
+        output_tokens=counts("--output-tokens", _needed("output-tokens", output_tokens)),
         batch=counts("--batch", batch or ["1"]),
         interval=interval,
         exact=exact,
@@ -98,6 +93,12 @@ def sweep(
         _print(job, output, alone=shard is None and ray is None)
         return
     _write(job, out, shard, ray)
+
+
+def _needed(name: str, texts: Texts) -> list[str]:
+    if not texts:
+        raise typer.BadParameter(f"missing option --{name}")
+    return texts
 
 
 def _write(job: Job, out: Path, shard: str | None, ray: str | None) -> None:

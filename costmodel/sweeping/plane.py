@@ -1,7 +1,7 @@
 """All requests to one model on one device: each stage on the axes that it depends on, then broadcast together.
 
 Encoding depends on images and batch, prefill on the tokens of the prompt and batch, decoding on both and the output.
-The slow reference is :func:`costmodel.predict`, one configuration at a time.
+The slow reference is :func:`costmodel.predict`, one configuration at a time, which ``exact`` planes equal.
 """
 
 from __future__ import annotations

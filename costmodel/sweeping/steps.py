@@ -1,4 +1,4 @@
-"""Time of decode steps over a grid of contexts, and its integral: what sums the steps of any answer in no time.
+"""Time of decode steps over a grid of contexts, and its integral (equation 91).
 
 A step's time is taken as linear between contexts of the grid, sixteen to an octave; sums over steps are integrals of
 that (equation 20), so that many answers share the contexts that are priced.
