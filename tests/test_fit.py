@@ -70,6 +70,7 @@ def table_of(law: Law, op: Op, *, noise: float = 0.0, seed: int = 2) -> tuple[Op
 KINDS = [
     ("gemm", "bf16"),
     ("gemm", "fp8"),
+    ("gemm", "fp8-block"),
     ("attention_context", "bf16"),
     ("attention_generation", "bf16"),
     ("attention_encoder", "bf16"),

@@ -164,7 +164,8 @@ _LIMITS = """## What limits it
 - *Decode layers of small models on Blackwell* are predicted 4 to 6 % too fast: their GEMMs have a few rows, where the
   tables scatter most (4 to 5 %).
 - *Datasheet tier*: interval and error are those of a new member of a known architecture where one is calibrated. A new
-  architecture is off by more, and by most in attention of narrow number formats.
+  architecture is off by more. Links between devices differ most (all-reduce), and the host's calls of block-scaled
+  GEMMs are not on a datasheet at all.
 - Another stack: the sum of a decoder layer's GEMMs that Vidur profiled in 2023 is met to a median of 3 to 6 % below
   128 tokens on A100 and H100; its longer prompts ran 11 to 19 % slower than these profiles say.
 - Sliding windows and heads wider than 128 run other kernels: they are not scored here.
