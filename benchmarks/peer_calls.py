@@ -1,6 +1,6 @@
 """Time one call of another package, in its own process: ``python peer_calls.py NAME CONFIG_FOLDER`` prints JSON.
 
-Runs under the interpreter in which that package is installed, and imports nothing of ours. The request is as near to
+Runs under the interpreter in which that package is installed; ours is called in the same way. The request is as near to
 ours as each package can say it: an 8B dense model in 16 bits on an H100 (or the nearest that it has), 868 prompt
 tokens, 200 output tokens, one request.
 """
@@ -18,6 +18,28 @@ from collections.abc import Callable
 from typing import Any
 
 PROMPT, OUTPUT = 868, 200
+
+
+def costmodel_intervals(folder: str) -> tuple[str, Callable[[int], Any]]:
+    return "predict", _costmodel(0.9)
+
+
+def costmodel_values(folder: str) -> tuple[str, Callable[[int], Any]]:
+    return "predict(interval=None)", _costmodel(None)
+
+
+def _costmodel(interval: float | None) -> Callable[[int], Any]:
+    from costmodel import ImageSize, Workload, load_engine, load_hardware, load_model, predict
+
+    model = load_model("Qwen/Qwen3-VL-8B-Instruct")
+    hardware, engine = load_hardware("h100-sxm"), load_engine("vllm-0.7.2")
+    image = ImageSize(width=1024, height=768)
+
+    def call(more: int) -> Any:
+        workload = Workload(images=(image,), prompt_tokens=PROMPT - 768 + more, output_tokens=OUTPUT)
+        return predict(model, hardware, engine, workload, interval=interval)
+
+    return call
 
 
 def aiconfigurator_public(folder: str) -> tuple[str, Callable[[int], Any]]:
@@ -101,6 +123,8 @@ def servcalc(folder: str) -> tuple[str, Callable[[int], Any]]:
 
 
 CALLS = {
+    "costmodel": costmodel_intervals,
+    "costmodel, values alone": costmodel_values,
     "aiconfigurator": aiconfigurator_public,
     "aiconfigurator, internal object": aiconfigurator_warm,
     "llm-analysis": llm_analysis,
@@ -114,18 +138,19 @@ def main() -> None:
     """Print what one call takes: the first one with everything it loads, then warm ones."""
     warnings.simplefilter("ignore")
     name, folder = sys.argv[1:3]
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         text, call = CALLS[name](folder)
         call(0)
-        first_s = time.perf_counter() - started
+        first_s, first_cpu_s = time.perf_counter() - started, time.process_time() - cpu
         times = []
         while sum(times) < 3 and len(times) < 200:
             # Another prompt each time: a cache of answers is not what is timed.
-            start = time.perf_counter()
+            start = time.process_time()
             call(len(times) + 1)
-            times.append(time.perf_counter() - start)
-    json.dump({"call": text, "first_s": first_s, "warm_s": statistics.median(times), "calls": len(times)}, sys.stdout)
+            times.append(time.process_time() - start)
+    found = {"call": text, "first_s": first_s, "first_cpu_s": first_cpu_s, "warm_cpu_s": statistics.median(times)}
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from costmodel.specs.workload import Workload
 
 if TYPE_CHECKING:
     from costmodel.breakeven import BreakEven, break_even
+    from costmodel.load import predict_load
     from costmodel.policy.choose import choose_policy
     from costmodel.sweeping.result import Sweep, sweep
 
@@ -36,6 +37,7 @@ __all__ = [
     "load_hardware",
     "load_model",
     "predict",
+    "predict_load",
     "sweep",
 ]
 
@@ -44,6 +46,7 @@ _LATER = {
     "Sweep": "costmodel.sweeping.result",
     "break_even": "costmodel.breakeven",
     "choose_policy": "costmodel.policy.choose",
+    "predict_load": "costmodel.load",
     "sweep": "costmodel.sweeping.result",
 }
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costmodel.errors import ProfileError, WorkloadError
 from costmodel.estimate import Estimate, total
-from costmodel.predict import estimate
+from costmodel.predict import Forecast, estimate
 from costmodel.profiles import EngineProfile, HardwareProfile
 from costmodel.quantity import Quantity, normal_quantile
 from costmodel.specs.base import Frozen
@@ -19,7 +22,12 @@ from costmodel.specs.workload import Workload
 
 __all__ = ["BreakEven", "BreakEvenPoint", "LatencyPoint", "break_even"]
 
+Floats = NDArray[np.float64]
+
 _CURVE_POINTS = 12
+# Lengths tried at once between the two that bracket a crossing.
+_TRIES = 33
+_LONGEST_ANSWER = 2**40
 
 
 class BreakEvenPoint(Frozen):
@@ -63,6 +71,9 @@ class BreakEven(Frozen):
     hardware: str
     engine: str
     dtype: str
+    quantization: str = "none"
+    num_devices: int = 1
+    batch: int = 1
     interval: float
     large_output_tokens: int
     small_output_tokens: int | None
@@ -75,48 +86,31 @@ class BreakEven(Frozen):
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
 class _Side:
-    """One model on the common request; totals by output length, each computed once.
+    """One model on the common request; every output length asked for in one go.
 
     ``role`` tells the two apart where both have the same name.
     """
 
-    def __init__(
-        self,
-        role: str,
-        model: ModelSpec,
-        hardware: HardwareProfile,
-        engine: EngineProfile,
-        request: Workload,
-        dtype: str,
-    ) -> None:
-        self.role, self.model, self._hardware, self._engine = role, model, hardware, engine
-        self._request, self._dtype = request, dtype
-        self._totals: dict[int, Estimate] = {}
-        self.warnings: list[str] = []
+    role: Literal["small", "large"]
+    forecast: Forecast
 
-    def total(self, output_tokens: int) -> Estimate:
-        """Whole request with this many output tokens."""
-        if output_tokens not in self._totals:
-            workload = self._request.model_copy(update={"output_tokens": output_tokens})
-            forecast = estimate(self.model, self._hardware, self._engine, workload, dtype=self._dtype)
-            self._totals[output_tokens] = forecast.total
-            self.warnings += [w for w in forecast.pricer.warnings if w not in self.warnings]
-        return self._totals[output_tokens]
+    def seconds(self, output_tokens: Floats) -> Floats:
+        """Totals at these output lengths."""
+        return np.asarray(self.forecast.with_output(output_tokens, errors=False).value_s)
 
-    def seconds(self, output_tokens: int) -> float:
-        """Value of the total."""
-        return float(self.total(output_tokens).value_s)
+    def run(self, output_tokens: Floats) -> Estimate:
+        """Totals of one run: the two models run at different times, so that the device's drift is not shared."""
+        whole = self.forecast.with_output(output_tokens)
+        hardware = self.forecast.pricer.hardware
+        return whole.on_device(hardware.run_log_sd, hardware.device_log_sd, run=f"run {self.role}")
 
-    def run(self, output_tokens: int) -> Estimate:
-        """Total of one run: the two models run at different times, so that the device's drift is not shared."""
-        hardware = self._hardware
-        return self.total(output_tokens).on_device(hardware.run_log_sd, hardware.device_log_sd, run=f"run {self.role}")
-
-    def quantity(self, output_tokens: int, interval: float) -> Quantity:
-        """Total with its interval."""
-        noisy = self.run(output_tokens)
-        return Quantity.from_log_sd(float(noisy.value_s), float(noisy.log_sd()), interval=interval)
+    def quantities(self, output_tokens: Sequence[int], interval: float) -> list[Quantity]:
+        """Totals with their intervals."""
+        noisy = self.run(np.array(output_tokens, dtype=float))
+        pairs = zip(np.asarray(noisy.value_s).tolist(), np.asarray(noisy.log_sd()).tolist(), strict=True)
+        return [Quantity.from_log_sd(value, log_sd, interval=interval) for value, log_sd in pairs]
 
 
 def break_even(
@@ -129,6 +123,9 @@ def break_even(
     large_output_tokens: int,
     small_output_tokens: int | None = None,
     dtype: str = "bf16",
+    kv_dtype: str | None = None,
+    quantization: str = "none",
+    num_devices: int = 1,
     interval: float = 0.9,
 ) -> BreakEven:
     """Solve total_small(N) = total_large(``large_output_tokens``) for N (equation 20).
@@ -136,9 +133,11 @@ def break_even(
     Parameters
     ----------
     request
-        Images and prompt; its output length is not used.
+        Images, prompt and batch; its output length is not used.
     small_output_tokens
         Length of the small model's answer, for the probability that the large model is faster.
+    dtype, kv_dtype, quantization, num_devices
+        Of both models, as for :func:`costmodel.predict`.
 
     Raises
     ------
@@ -150,80 +149,116 @@ def break_even(
     for name, got in (("large", large_output_tokens), ("small", small_output_tokens)):
         if got is not None and got < 1:
             raise WorkloadError(f"{name}_output_tokens is {got}, expected 1 or more")
-    pair = (("small", small), ("large", large))
-    sides = [_Side(role, model, hardware, engine, request, dtype) for role, model in pair]
-    point, at_s = _solve(sides[0], sides[1], large_output_tokens, interval)
+
+    how = {"dtype": dtype, "kv_dtype": kv_dtype, "quantization": quantization, "num_devices": num_devices}
+    sides = (
+        _side("small", small, (hardware, engine), _with_output(request, small_output_tokens), how),
+        _side("large", large, (hardware, engine), _with_output(request, large_output_tokens), how),
+    )
+    lengths = _lengths(2 * large_output_tokens)
+    *curve, point = _solve(*sides, [*lengths, large_output_tokens], interval)
     longest = max(large_output_tokens, small_output_tokens or 1, math.ceil(point.value) if point else 1)
-    probability = None
-    if small_output_tokens is not None:
-        probability = _probability_slower(sides[0].run(small_output_tokens), sides[1].run(large_output_tokens))
+    large_s = sides[1].quantities([large_output_tokens], interval)[0]
     return BreakEven(
         small=small.name,
         large=large.name,
         hardware=hardware.key,
         engine=engine.key,
         dtype=dtype,
+        quantization=quantization,
+        num_devices=num_devices,
+        batch=request.batch,
         interval=interval,
         large_output_tokens=large_output_tokens,
         small_output_tokens=small_output_tokens,
         break_even_output_tokens=point,
-        small_at_break_even_s=at_s,
-        large_s=sides[1].quantity(large_output_tokens, interval),
-        probability_large_faster=probability,
-        curve=_curve(sides[0], sides[1], _lengths(2 * large_output_tokens), interval),
-        latencies=_latencies(sides[0], sides[1], _lengths(2 * longest), interval),
-        warnings=tuple(dict.fromkeys([*sides[0].warnings, *sides[1].warnings])),
+        small_at_break_even_s=large_s.value if point else None,
+        large_s=large_s,
+        probability_large_faster=_probability(*sides, small_output_tokens, large_output_tokens),
+        curve=tuple(
+            BreakEvenPoint(large_output_tokens=tokens, small_output_tokens=crossing)
+            for tokens, crossing in zip(lengths, curve, strict=True)
+        ),
+        latencies=_latencies(*sides, _lengths(2 * longest), interval),
+        warnings=tuple(dict.fromkeys(text for each in sides for text in each.forecast.pricer.warnings)),
     )
 
 
-def _curve(small: _Side, large: _Side, lengths: Sequence[int], interval: float) -> tuple[BreakEvenPoint, ...]:
-    return tuple(
-        BreakEvenPoint(large_output_tokens=tokens, small_output_tokens=_solve(small, large, tokens, interval)[0])
-        for tokens in lengths
-    )
+def _side(
+    role: Literal["small", "large"],
+    model: ModelSpec,
+    device: tuple[HardwareProfile, EngineProfile],
+    workload: Workload,
+    how: Mapping[str, Any],
+) -> _Side:
+    return _Side(role, estimate(model, *device, workload, **how))
+
+
+def _with_output(request: Workload, output_tokens: int | None) -> Workload:
+    return request.model_copy(update={"output_tokens": output_tokens or 1})
 
 
 def _latencies(small: _Side, large: _Side, lengths: Sequence[int], interval: float) -> tuple[LatencyPoint, ...]:
+    both = (each.quantities(lengths, interval) for each in (small, large))
     return tuple(
-        LatencyPoint(
-            output_tokens=tokens,
-            small_s=small.quantity(tokens, interval),
-            large_s=large.quantity(tokens, interval),
-        )
-        for tokens in lengths
+        LatencyPoint(output_tokens=tokens, small_s=small_s, large_s=large_s)
+        for tokens, small_s, large_s in zip(lengths, *both, strict=True)
     )
 
 
-def _solve(small: _Side, large: _Side, large_tokens: int, interval: float) -> tuple[Quantity | None, float | None]:
-    """Bracket by doubling, bisect on whole tokens, interpolate between the last two."""
-    target = large.seconds(large_tokens)
-    if small.seconds(1) > target:
-        return None, None
-    if small.seconds(2) <= small.seconds(1):
-        raise ProfileError(f"{small.model.name}: by these profiles a token takes no time, there is no break-even")
-    low, high = 1, 2
-    while small.seconds(high) < target:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if small.seconds(middle) < target else (low, middle)
-    slope = small.seconds(high) - small.seconds(low)
-    value = low + (target - small.seconds(low)) / slope
+def _solve(small: _Side, large: _Side, large_tokens: Sequence[int], interval: float) -> list[Quantity | None]:
+    """Bracket every crossing between two whole lengths, and interpolate between them."""
+    lengths = np.array(large_tokens, dtype=float)
+    target = large.run(lengths)
+    wanted = np.asarray(target.value_s)
+    first, second = small.seconds(np.array([1.0, 2.0]))
+    crosses = wanted >= first
+    if not crosses.any():
+        return [None] * len(lengths)
+    if second <= first:
+        raise ProfileError(f"{small.forecast.model.name}: by these profiles a token takes no time: no break-even")
+    low = _last_below(small, wanted)
+    pair = small.run(np.stack([low, low + 1]))
+    below, above = np.asarray(pair.value_s)
+    slope = above - below
+    value = low + (wanted - below) / slope
     # First-order error of the crossing: that of the difference of the totals over the small model's time per token.
-    difference = _difference(small.run(high), large.run(large_tokens))
-    half = normal_quantile(interval) * difference / slope
-    return Quantity(value=value, low=max(value - half, 0.0), high=value + half), target
+    last = Estimate(above, {source: np.broadcast_to(sd, (2, len(low)))[1] for source, sd in pair.sd_s.items()})
+    half = normal_quantile(interval) * _difference(last, target) / slope
+    found = zip(crosses.tolist(), value.tolist(), half.tolist(), strict=True)
+    return [Quantity(value=at, low=max(at - sd, 0.0), high=at + sd) if real else None for real, at, sd in found]
 
 
-def _difference(first: Estimate, second: Estimate) -> float:
+def _last_below(small: _Side, wanted: Floats) -> Floats:
+    """Longest whole length, 1 or more, at which the small model takes less than is wanted; all at once."""
+    high = 2.0
+    while small.seconds(np.array([high]))[0] < wanted.max():
+        if high > _LONGEST_ANSWER:
+            raise ProfileError(f"{small.forecast.model.name}: by these profiles a token takes next to no time")
+        high *= 8
+    low, ends = np.ones(len(wanted)), np.full(len(wanted), high)
+    while (ends - low).max() > 1:
+        tries = np.floor(np.linspace(low, ends, _TRIES))
+        below = (small.seconds(tries) < wanted).sum(axis=0).clip(1, _TRIES - 1)
+        columns = np.arange(len(wanted))
+        low, ends = tries[below - 1, columns], tries[below, columns]
+        # Tries that were rounded to the same length leave nothing between them.
+        ends = np.maximum(ends, low + 1)
+    return low
+
+
+def _difference(first: Estimate, second: Estimate) -> Floats:
     """Standard deviation of first - second: sources that both share cancel."""
     gap = total([first, second.scaled(-1.0)])
-    return float(np.sqrt(sum(np.float64(sd) ** 2 for sd in gap.sd_s.values())))
+    return np.asarray(np.sqrt(sum((np.asarray(sd) ** 2 for sd in gap.sd_s.values()), start=0 * gap.value_s)))
 
 
-def _probability_slower(first: Estimate, second: Estimate) -> float:
-    """Probability that the first takes longer than the second."""
-    gap, sd = float(first.value_s - second.value_s), _difference(first, second)
+def _probability(small: _Side, large: _Side, small_tokens: int | None, large_tokens: int) -> float | None:
+    """Probability that the large model's answer comes first."""
+    if small_tokens is None:
+        return None
+    first, second = small.run(np.array(float(small_tokens))), large.run(np.array(float(large_tokens)))
+    gap, sd = float(first.value_s - second.value_s), float(_difference(first, second))
     return float(NormalDist().cdf(gap / sd)) if sd > 0 else float(gap > 0)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from costmodel.csv_text import read_csv
 from costmodel.errors import CostModelError, MeasurementError
 from costmodel.families.sources import load_model
-from costmodel.predict import Latency, predict
+from costmodel.predict import Forecast, Latency, estimate
 from costmodel.profiles import EngineProfile, HardwareProfile, load_engine, load_hardware
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageSize
@@ -24,7 +24,7 @@ from costmodel.validation import (
     score_stage,
 )
 
-__all__ = ["Case", "case_latency", "check_cases", "read_cases"]
+__all__ = ["Case", "case_forecast", "case_latency", "check_cases", "read_cases"]
 
 _REQUIRED = ("case_id", "model", "hardware", "engine", "dtype", "prompt_tokens", "output_tokens")
 
@@ -163,14 +163,19 @@ def _verdict(mape: float | None, max_error: float | None) -> tuple[Verdict, tupl
 
 
 def case_latency(case: Case, hardware: HardwareProfile, engine: EngineProfile, *, interval: float = 0.9) -> Latency:
-    """Predict the stages of one case.
+    """Predict the stages of one case; errors as :func:`case_forecast`."""
+    return case_forecast(case, hardware, engine).latency(interval)
+
+
+def case_forecast(case: Case, hardware: HardwareProfile, engine: EngineProfile, *, errors: bool = True) -> Forecast:
+    """Estimates of one case, and with ``errors`` their sources of error.
 
     Raises
     ------
     CostModelError
         If its model, number format or request can't be predicted.
     """
-    return predict(
+    return estimate(
         load_model(case.model),
         hardware,
         engine,
@@ -178,8 +183,8 @@ def case_latency(case: Case, hardware: HardwareProfile, engine: EngineProfile, *
         dtype=case.dtype,
         quantization=case.quantization,
         num_devices=case.num_devices,
-        interval=interval,
-    ).latency
+        errors=errors,
+    )
 
 
 def _predicted_rows(case: Case, hardware: str, engine: str, interval: float) -> list[ValidationRow]:

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from costmodel.cli_load import load
 from costmodel.errors import CostModelError, UnknownKeyError
 from costmodel.render import Format, emit, note
 
@@ -32,7 +33,7 @@ app = typer.Typer(
 # Exit status that typer makes of Ctrl-C.
 _INTERRUPTED = 130
 
-_BUILT_IN = ("predict", "breakeven", "models", "hardware", "engines", "report")
+_BUILT_IN = ("predict", "load", "breakeven", "models", "hardware", "engines", "report")
 
 Model = Annotated[str, typer.Option(help="Preset name, folder, config.json or spec file.")]
 Hardware = Annotated[str, typer.Option(help="Key of a device, or path of its profile.")]
@@ -42,6 +43,8 @@ PromptTokens = Annotated[int, typer.Option(help="Text tokens of the prompt.")]
 OutputTokens = Annotated[int, typer.Option(help="Tokens generated.")]
 Batch = Annotated[int, typer.Option(help="Equal requests served together.")]
 DType = Annotated[str, typer.Option(help="Number format: bf16, fp16, fp32, fp8, …")]
+Quantization = Annotated[str, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …")]
+Devices = Annotated[int, typer.Option(help="Devices that share each layer.")]
 Interval = Annotated[float, typer.Option(help="Probability that the intervals hold.")]
 Output = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 
@@ -57,8 +60,8 @@ def predict(
     batch: Batch = 1,
     dtype: DType = "bf16",
     kv_dtype: Annotated[str | None, typer.Option(help="Number format of the KV cache.")] = None,
-    quantization: Annotated[str, typer.Option(help="none, w8a8-fp8, w8a8-int8, w8a16, w4a16, …")] = "none",
-    tp: Annotated[int, typer.Option(help="Devices that share each layer.")] = 1,
+    quantization: Quantization = "none",
+    tp: Devices = 1,
     prefill_chunk: Annotated[int | None, typer.Option(help="Most tokens of a request in one prefill pass.")] = None,
     cached_prefix: Annotated[int, typer.Option(help="Leading tokens already in the KV cache.")] = 0,
     interval: Interval = 0.9,
@@ -97,6 +100,9 @@ def predict(
     _warn(prediction.warnings)
 
 
+app.command()(load)
+
+
 @app.command()
 def breakeven(
     small: Annotated[str, typer.Option(help="The small model, as for predict --model.")],
@@ -109,7 +115,10 @@ def breakeven(
     small_output: Annotated[
         int | None, typer.Option(help="Tokens of the small model's answer, for the probability.")
     ] = None,
+    batch: Batch = 1,
     dtype: DType = "bf16",
+    quantization: Quantization = "none",
+    tp: Devices = 1,
     interval: Interval = 0.9,
     plot: Annotated[Path | None, typer.Option(help="Write the figures to this HTML file.")] = None,
     output: Output = Format.TABLE,
@@ -127,6 +136,7 @@ def breakeven(
         images=tuple(ImageSize.parse(text) for text in image or ()),
         prompt_tokens=prompt_tokens,
         output_tokens=1,
+        batch=batch,
     )
     result = break_even(
         load_model(small),
@@ -137,6 +147,8 @@ def breakeven(
         large_output_tokens=large_output,
         small_output_tokens=small_output,
         dtype=dtype,
+        quantization=quantization,
+        num_devices=tp,
         interval=interval,
     )
     if plot is not None:
@@ -217,6 +229,10 @@ def report(
     prediction: Annotated[list[Path] | None, typer.Option(help="JSON of predict; repeatable.")] = None,
     break_even: Annotated[Path | None, typer.Option(help="JSON of breakeven.")] = None,
     validation: Annotated[Path | None, typer.Option(help="JSON of validate.")] = None,
+    device: Annotated[
+        list[Path] | None, typer.Option(help="JSON of predict on a device to compare; repeatable.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="JSON of policy.")] = None,
     hardware: Annotated[str | None, typer.Option(help="Device to describe.")] = None,
     engine: Annotated[str | None, typer.Option(help="Engine to describe.")] = None,
     command: Annotated[list[str] | None, typer.Option(help="Command to show; repeatable.")] = None,
@@ -229,6 +245,7 @@ def report(
     from costmodel import load_engine, load_hardware
     from costmodel.breakeven import BreakEven
     from costmodel.documents import read_document
+    from costmodel.policy.results import PolicyChoice
     from costmodel.predict import Prediction
     from costmodel.report import write_report
     from costmodel.validation import Validation
@@ -238,6 +255,8 @@ def report(
         predictions=[read_document(path, Prediction) for path in prediction or ()],
         break_even=read_document(break_even, BreakEven) if break_even else None,
         validation=read_document(validation, Validation) if validation else None,
+        devices=[read_document(path, Prediction) for path in device or ()],
+        policy=read_document(policy, PolicyChoice) if policy else None,
         hardware=load_hardware(hardware) if hardware else None,
         engine=load_engine(engine) if engine else None,
         commands=command or (),

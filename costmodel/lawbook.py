@@ -31,7 +31,8 @@ class FittedLaw:
     key
         Of the operators that it prices, see :func:`~costmodel.ops.op_key`.
     tier
-        Where the coefficients come from: ``kernels``, or ``datasheet`` for the prior.
+        Where the coefficients come from: ``requests`` (whole requests to this engine on this device), ``kernels`` (of
+        the device), ``engine`` (whole requests to this engine on other devices), or ``datasheet`` for the prior.
     """
 
     key: str
@@ -86,8 +87,13 @@ class LawBook:
 
     def _look_up(self, key: str, op: Op) -> FittedLaw:
         names = (key, f"{op.kind}/{op.dtype}", op.kind)
-        priors = prior_laws(self.hardware.datasheet.architecture)
-        for tier, laws in (("kernels", self.hardware.laws), ("datasheet", priors)):
+        known = (
+            ("requests", self.engine.device_kernels.get(self.hardware.key, {})),
+            ("kernels", self.hardware.laws),
+            ("engine", self.engine.kernels),
+            ("datasheet", prior_laws(self.hardware.datasheet.architecture)),
+        )
+        for tier, laws in known:
             for name in names:
                 if name in laws:
                     return FittedLaw(key, _law_of_fit(name, laws[name]), laws[name], tier, self.hardware.datasheet)

@@ -26,12 +26,13 @@ class Memory(Frozen):
 def weight_bytes(model: ModelSpec, options: Options) -> float:
     """Bytes of all weights on one device: layers are shared out, vision tower and connector are held by each.
 
-    Only the decoder layers take the format of a quantisation scheme; every expert of a mixture is held.
+    Only the decoder layers, in some engines token table and head too, take the format of a quantisation scheme; every
+    expert of a mixture is held.
     """
     wide = dtype_of(options.dtype).weight_bytes
     layers = model.decoder.layer_parameters
-    tables = model.decoder.parameters - layers
-    shared = layers * dtype_of(options.linear_dtype).weight_bytes + tables * wide
+    tables = (model.decoder.parameters - layers) * dtype_of(options.vocabulary_dtype).weight_bytes
+    shared = layers * dtype_of(options.linear_dtype).weight_bytes + tables
     return shared / options.num_devices + (model.vision_parameters + model.unused_parameters) * wide
 
 

@@ -13,10 +13,10 @@ from costmodel import program
 from costmodel.errors import WorkloadError
 from costmodel.estimate import Estimate, total
 from costmodel.memory import Memory, memory_of
-from costmodel.ops import dtype_of
+from costmodel.ops import Num, dtype_of
 from costmodel.pricing import Bound, Priced, Pricer
 from costmodel.profiles import EngineProfile, HardwareProfile
-from costmodel.program import Options
+from costmodel.program import Options, Stage
 from costmodel.quantity import Quantity
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageLayout
@@ -39,6 +39,7 @@ __all__ = [
 DECODE_NODES = 6
 # Three channels of a pixel in fp32, as a processor copies it to the device.
 PIXEL_BYTES = 12
+_BEFORE_DECODE = ("preprocess", "encode", "prefill")
 
 
 class Latency(Frozen):
@@ -85,12 +86,24 @@ class Forecast:
     """
 
     pricer: Pricer
+    model: ModelSpec
+    workload: Workload
+    options: Options
     layouts: tuple[ImageLayout, ...]
     prompt_tokens: int
-    output_tokens: int
     stages: dict[str, Estimate]
     passes: dict[str, tuple[Priced, ...]]
     memory: Memory
+
+    def with_output(self, output_tokens: Num, *, errors: bool = True) -> Estimate:
+        """Whole request with other output lengths, a number or an array of them: only the decode is priced again."""
+        steps = np.asarray(output_tokens, dtype=float) - 1
+        stage, weights = _decode(
+            self.model, self.layouts, self.prompt_tokens, steps, batch=self.workload.batch, options=self.options
+        )
+        (priced,) = self.pricer.stages([stage], errors=errors)
+        before = [self.stages[name] for name in _BEFORE_DECODE]
+        return total([*before, priced.estimate.averaged(weights).scaled(steps)])
 
     @property
     def bound(self) -> dict[str, Bound]:
@@ -118,8 +131,8 @@ class Forecast:
             encode_s=quantity(stages["encode"]),
             prefill_s=quantity(stages["prefill"]),
             decode_s=quantity(stages["decode"]),
-            ttft_s=quantity(total(stages[name] for name in ("preprocess", "encode", "prefill"))),
-            tpot_s=quantity(stages["decode"].scaled(1 / max(self.output_tokens - 1, 1))),
+            ttft_s=quantity(total(stages[name] for name in _BEFORE_DECODE)),
+            tpot_s=quantity(stages["decode"].scaled(1 / max(self.workload.output_tokens - 1, 1))),
             total_s=quantity(self.total),
         )
 
@@ -157,7 +170,7 @@ def predict(
     num_devices
         Devices that share each layer (tensor parallelism).
     chunk_tokens
-        Most tokens of a request in one pass of the prefill; all of them where not given.
+        Most tokens of a request in one pass of the prefill; as the engine does it where not given.
     interval
         Probability that the intervals should hold. ``None``: values alone, in a third of the time.
 
@@ -236,7 +249,7 @@ def estimate(
     memory = memory_of(
         model,
         context_tokens=prompt + workload.output_tokens,
-        largest_pass_tokens=min(prompt - workload.cached_prefix_tokens, chunk_tokens or prompt),
+        largest_pass_tokens=min(prompt - workload.cached_prefix_tokens, options.chunk_tokens or prompt),
         patches=sum(layout.patches for layout in layouts),
         cross_tokens=program.cross_tokens(layouts, options),
         batch=workload.batch,
@@ -244,7 +257,7 @@ def estimate(
         capacity_bytes=hardware.datasheet.memory_bytes,
     )
     _check_limits(pricer, model, workload, prompt, memory)
-    return Forecast(pricer, layouts, prompt, workload.output_tokens, stages, passes, memory)
+    return Forecast(pricer, model, workload, options, layouts, prompt, stages, passes, memory)
 
 
 def set_up(
@@ -260,7 +273,7 @@ def set_up(
 ) -> tuple[Pricer, Options]:
     """What prices the requests of a model, and how its layers are run; parameters and errors as :func:`predict`."""
     dtype_of(kv_dtype or dtype)
-    options = Options(dtype, kv_dtype or dtype, engine.fused, quantization, num_devices, chunk_tokens)
+    options = _options(engine, dtype, kv_dtype or dtype, quantization, num_devices, chunk_tokens)
     for name in (dtype, options.linear_dtype):
         hardware.datasheet.flops_per_s(dtype_of(name).compute)
     _check_options(model, options)
@@ -269,6 +282,21 @@ def set_up(
     fitting = plain and hardware.slices
     slices = hardware.slice_of(model.fingerprint(), engine=engine.key, dtype=dtype) if fitting else None
     return Pricer(hardware, engine, slices), options
+
+
+def _options(
+    engine: EngineProfile, dtype: str, kv_dtype: str, quantization: str, num_devices: int, chunk_tokens: int | None
+) -> Options:
+    return Options(
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        fused=engine.fused,
+        quantization=quantization,
+        num_devices=num_devices,
+        chunk_tokens=engine.chunk_tokens if chunk_tokens is None else chunk_tokens,
+        quantised_vocabulary="vocabulary" in engine.quantised,
+        fused_attention_tokens={str(stage): tokens for stage, tokens in engine.fused_attention_tokens.items()},
+    )
 
 
 def _check_options(model: ModelSpec, options: Options) -> None:
@@ -299,12 +327,11 @@ def _stages(
         model, new_tokens=prompt - cached, cached_tokens=cached, batch=batch, options=options, cross_tokens=cross
     )
     steps = workload.output_tokens - 1
-    nodes, weights = legendre(DECODE_NODES)
-    # Step i attends to prompt + i tokens, i = 1…steps; the sum over i as an integral of the midpoint rule.
-    context = prompt + 0.5 + steps * nodes
-    decode = program.decode_step(model, context_tokens=context, batch=batch, options=options, cross_tokens=cross)
+    decode, weights = _decode(model, layouts, prompt, np.float64(steps), batch=batch, options=options)
     copied = sum(layout.resized_pixels for layout in layouts) * batch * PIXEL_BYTES
-    preprocess = pricer.preprocess(program.preprocess(workload.images, layouts, batch=batch), copied, errors=errors)
+    host_work = program.preprocess(workload.images, layouts, batch=batch)
+    rule = getattr(model.image_rule, "rule", "")
+    preprocess = pricer.preprocess(host_work, copied, image_rule=rule, errors=errors)
     first, *middle, last = pricer.stages([encode, *chunks, decode], errors=errors)
     estimates = {
         "preprocess": preprocess,
@@ -315,6 +342,24 @@ def _stages(
     return estimates, {"encode": (first,), "prefill": tuple(middle), "decode": (last,)}
 
 
+def _decode(
+    model: ModelSpec,
+    layouts: tuple[ImageLayout, ...],
+    prompt: int,
+    steps: NDArray[np.float64] | np.float64,
+    *,
+    batch: int,
+    options: Options,
+) -> tuple[Stage, NDArray[np.float64]]:
+    """A decode step at the nodes of every number of steps, on the last axis, and their weights."""
+    nodes, weights = legendre(DECODE_NODES)
+    # Step i attends to prompt + i tokens, i = 1…steps; the sum over i as an integral of the midpoint rule.
+    context = prompt + 0.5 + np.asarray(steps)[..., np.newaxis] * nodes
+    cross = program.cross_tokens(layouts, options)
+    stage = program.decode_step(model, context_tokens=context, batch=batch, options=options, cross_tokens=cross)
+    return stage, weights
+
+
 def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: int, memory: Memory) -> None:
     context, limit = prompt + workload.output_tokens, model.decoder.max_context_tokens
     if context > limit:
@@ -323,5 +368,7 @@ def _check_limits(pricer: Pricer, model: ModelSpec, workload: Workload, prompt: 
         missing = memory.total_bytes / memory.capacity_bytes
         devices = math.ceil(missing)
         pricer.warn(f"does not fit: needs {missing:.2f} times the device's memory, at least {devices} devices")
+    if workload.cached_prefix_tokens and not pricer.engine.prefix_cache:
+        pricer.warn(f"{pricer.engine.key} can't keep a prefix between requests")
     if workload.cached_prefix_tokens and workload.images:
         pricer.warn("images are encoded in full: an encoder cache is not modelled")

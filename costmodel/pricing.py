@@ -14,7 +14,7 @@ from costmodel.lawbook import law_book
 from costmodel.laws.base import smooth_max
 from costmodel.operator_times import OperatorTimes
 from costmodel.ops import Num
-from costmodel.profiles import ComponentFit, EngineProfile, HardwareProfile, SliceProfile
+from costmodel.profiles import DECODED, ComponentFit, EngineProfile, HardwareProfile, SliceProfile
 from costmodel.program import Component, Stage
 
 __all__ = ["Bound", "Priced", "Pricer", "component_time_s"]
@@ -112,27 +112,44 @@ class Pricer:
             if priced[place]:
                 self.sources.update(times.laws(place))
                 device = times.estimate(place, errors=errors)
-                parts.append(self._with_host(stage.name, device, self._launches(priced[place]), errors=errors))
+                parts.append(
+                    self._with_host(stage.name, device, self._launches(stage.name, priced[place]), errors=errors)
+                )
             found.append(Priced(stage, total(parts), times, place))
         return found
 
-    def preprocess(self, stage: Stage, copied_bytes: Num, *, errors: bool = True) -> Estimate:
-        """Host work before the device starts (equation 16)."""
+    def preprocess(self, stage: Stage, copied_bytes: Num, *, image_rule: str = "", errors: bool = True) -> Estimate:
+        """Host work before the device starts (equation 16).
+
+        Where the model's processor was measured on this host, and the engine's own terms for images are assumptions,
+        the measurement takes their place.
+        """
         (component,) = stage.components
         if self._fit_of(component) is not None:
             return self._slice(component, errors=errors)
         engine, sizes = self.engine, component.features
-        terms = (
-            (engine.request_s, sizes["requests"]),
-            (engine.image_s, sizes["images"]),
-            (engine.megapixel_s, sizes["megapixels"]),
-        )
+        measured = self._processors(image_rule) if np.any(sizes["images"]) else {}
+        terms = [(engine.request_s, sizes["requests"])]
+        if not measured:
+            terms += [(engine.image_s, sizes["images"]), (engine.megapixel_s, sizes["megapixels"])]
         value = sum((c.value * size for c, size in terms), start=np.float64(0.0))
         link = self.hardware.datasheet.host_link_bytes_per_s
         value = value + (copied_bytes / link if link else 0.0)
         sd = {f"host:{i}": c.stderr * size for i, (c, size) in enumerate(terms)} if errors else {}
+        if measured:
+            self.sources["preprocess"] = "processors"
+            parts = [self._linear(component, fit, f"processor:{name}", errors=errors) for name, fit in measured.items()]
+            return total([Estimate(value, sd), *parts])
         self.sources["preprocess"] = f"engine ({engine.megapixel_s.source})"
         return Estimate(value, sd)
+
+    def _processors(self, image_rule: str) -> Mapping[str, ComponentFit]:
+        """Decoding and processor, where both were measured and the engine's terms were not."""
+        found, engine = self.hardware.processors, self.engine
+        names = (DECODED, image_rule)
+        unknown = engine.image_s.source == engine.megapixel_s.source == "assumed"
+        usable = unknown and engine.image_processor == "transformers" and all(name in found for name in names)
+        return {name: found[name] for name in names} if usable else {}
 
     def bound(self, passes: Sequence[Priced]) -> Bound:
         """What the passes of a stage would wait for, by the operator laws: the largest of the three sums."""
@@ -142,7 +159,7 @@ class Pricer:
             for times, place in ((priced.times, priced.place), *self._times_of(sliced)):
                 one, other = times.bound_s(place)
                 compute, memory = compute + one, memory + other
-            host += self._launches(priced.stage.components)
+            host += self._launches(priced.stage.name, priced.stage.components)
         if compute == memory == 0:
             return "none"
         if host + self._step_s(passes[0].stage.name) > max(compute, memory):
@@ -152,7 +169,9 @@ class Pricer:
     def _times_of(self, sliced: Sequence[Component]) -> list[tuple[OperatorTimes, int]]:
         return [(OperatorTimes(law_book(self.hardware, self.engine), [sliced]), 0)] if sliced else []
 
-    def _launches(self, components: Sequence[Component]) -> float:
+    def _launches(self, stage_name: str, components: Sequence[Component]) -> float:
+        if stage_name in self.engine.graph_captured:
+            return 0.0
         count = sum(component.count * op.launches for component in components for op in component.ops)
         # On a CPU the launch is part of the measured operator: host and device are the same thread.
         launch_s = 0.0 if self.hardware.datasheet.kind == "cpu" else self.engine.launch_s.value
@@ -183,8 +202,12 @@ class Pricer:
         fit = self._fit_of(component)
         if fit is None or self.slices is None:
             raise ProfileError(f"component {component.name!r} has no slice")
-        self._check_range(component, fit)
         self.sources[component.name] = "slices"
+        return self._linear(component, fit, f"slice:{self.slices.fingerprint}:{component.name}", errors=errors)
+
+    def _linear(self, component: Component, fit: ComponentFit, source: str, *, errors: bool) -> Estimate:
+        """Linear law of a component, all its runs sharing one error."""
+        self._check_range(component, fit)
         coefficients = {name: coefficient.value for name, coefficient in fit.coefficients.items()}
         value = component_time_s(coefficients, component.features)
         if not errors:
@@ -197,7 +220,7 @@ class Pricer:
         )
         variance = sum(terms, start=np.float64(0.0))
         sd = np.sqrt(np.maximum(variance, 0.0) + (value * fit.residual_log_sd) ** 2)
-        return Estimate(value, {f"slice:{self.slices.fingerprint}:{component.name}": sd}).scaled(component.count)
+        return Estimate(value, {source: sd}).scaled(component.count)
 
     def _check_range(self, component: Component, fit: ComponentFit) -> None:
         for name, highest in fit.highest.items():

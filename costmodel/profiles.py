@@ -17,6 +17,7 @@ from costmodel.files import existing_file
 from costmodel.specs.base import Frozen
 
 __all__ = [
+    "DECODED",
     "Coefficient",
     "ComponentFit",
     "Correction",
@@ -25,6 +26,7 @@ __all__ = [
     "HardwareProfile",
     "LawFit",
     "Provenance",
+    "Scheduling",
     "SliceProfile",
     "load_engine",
     "load_hardware",
@@ -32,6 +34,9 @@ __all__ = [
 ]
 
 _ROOT = Path(__file__).parent.parent / "hardware_profiles"
+
+DECODED = "jpeg"
+"""Name among processors of the decoding of a file."""
 
 Source = Literal["datasheet", "measured", "fitted", "assumed"]
 
@@ -240,6 +245,9 @@ class HardwareProfile(Frozen):
 
     Attributes
     ----------
+    processors
+        What an image costs the host: by image rule for the processors of transformers, and :data:`DECODED` for the
+        decoding of its file.
     run_log_sd
         How much the device varies from run to run.
     device_log_sd
@@ -253,6 +261,7 @@ class HardwareProfile(Frozen):
     datasheet: Datasheet
     laws: dict[str, LawFit] = Field(default_factory=dict)
     slices: tuple[SliceProfile, ...] = ()
+    processors: dict[str, ComponentFit] = Field(default_factory=dict)
     run_log_sd: NonNegativeFloat = 0.0
     device_log_sd: NonNegativeFloat = 0.0
     provenance: Provenance
@@ -263,6 +272,26 @@ class HardwareProfile(Frozen):
             if (entry.fingerprint, entry.engine, entry.dtype) == (fingerprint, engine, dtype):
                 return entry
         return None
+
+
+class Scheduling(Frozen):
+    """How an engine serves several requests at once.
+
+    Attributes
+    ----------
+    policy
+        ``serial``: one after the other. ``prefill-first``: running requests wait while a prompt is read.
+        ``mixed``: a prompt is read in pieces, each in one pass with the next tokens of running requests.
+    slots
+        Requests that run together at most.
+    pass_tokens
+        Tokens in one mixed pass at most.
+    """
+
+    policy: Literal["serial", "prefill-first", "mixed"]
+    slots: PositiveInt
+    pass_tokens: PositiveInt
+    source: Source
 
 
 class EngineProfile(Frozen):
@@ -280,6 +309,29 @@ class EngineProfile(Frozen):
         Exponent of the smooth maximum of device time and launch time (1: they add, large: they hide).
     fused
         Whether q/k/v and gate/up are one GEMM each, and a norm, rotation or activation one kernel.
+    graph_captured
+        Stages that are replayed as one graph: their launches cost the host nothing.
+    attention
+        Family of attention kernels, by stage; for the reader.
+    fused_attention_tokens
+        Longest sequence whose attention is one kernel, by stage; longer ones write their scores to memory and read them
+        again. No limit where a stage is not named.
+    quantised
+        Parts that a quantised checkpoint holds quantised (vocabulary: token table and head); the others stay at the
+        number format of activations.
+    chunk_tokens
+        Most tokens of a prompt in one pass of the prefill; ``None``: all of them.
+    prefix_cache, encoder_cache
+        Whether it can keep the cache of a prompt's beginning, and the tower's output for an image, between requests.
+    kernels
+        Laws of operators that this engine has kernels of its own for, on any device that has none of its own.
+    device_kernels
+        Laws by device, where whole requests were measured; they count more than those of the device's kernels.
+    scheduling
+        ``None`` where it is not known: such an engine has no prediction under load.
+    image_processor
+        ``transformers`` where the host's work on an image is decoding and the processor of transformers, no more:
+        then measured processors replace ``image_s`` and ``megapixel_s`` as long as these are assumptions.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -292,6 +344,17 @@ class EngineProfile(Frozen):
     launch_s: Coefficient
     overlap: float = Field(ge=1)
     fused: bool
+    graph_captured: tuple[Literal["encode", "prefill", "decode"], ...] = ()
+    attention: dict[Literal["encode", "prefill", "decode"], str] = Field(default_factory=dict)
+    fused_attention_tokens: dict[Literal["encode", "prefill"], int] = Field(default_factory=dict)
+    quantised: tuple[Literal["decoder", "vocabulary"], ...] = ("decoder",)
+    chunk_tokens: PositiveInt | None = None
+    prefix_cache: bool = False
+    encoder_cache: bool = False
+    kernels: dict[str, LawFit] = Field(default_factory=dict)
+    device_kernels: dict[str, dict[str, LawFit]] = Field(default_factory=dict)
+    scheduling: Scheduling | None = None
+    image_processor: Literal["transformers", "own"] = "own"
     references: tuple[str, ...]
 
 

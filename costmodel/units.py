@@ -6,13 +6,16 @@ __all__ = [
     "GIB",
     "GIGA",
     "KILO",
+    "MEBI",
     "MEGA",
     "MICRO",
     "MILLI",
     "NANO",
+    "PETA",
     "SECONDS_PER_HOUR",
     "TERA",
     "format_bytes",
+    "format_rate",
     "format_seconds",
 ]
 
@@ -20,13 +23,13 @@ KILO = 1e3
 MEGA = 1e6
 GIGA = 1e9
 TERA = 1e12
+PETA = 1e15
 MILLI = 1e-3
 MICRO = 1e-6
 NANO = 1e-9
+MEBI = 1024**2
 GIB = 1024**3
 SECONDS_PER_HOUR = 3600.0
-
-_MIB = 1024**2
 
 
 def format_seconds(value_s: float) -> str:
@@ -56,4 +59,19 @@ def format_bytes(value_bytes: float) -> str:
     """
     if value_bytes >= GIB:
         return f"{value_bytes / GIB:.3g} GiB"
-    return f"{value_bytes / _MIB:.3g} MiB"
+    return f"{value_bytes / MEBI:.3g} MiB"
+
+
+def format_rate(value: float, unit: str) -> str:
+    """Three digits with a decimal prefix.
+
+    Examples
+    --------
+    >>> format_rate(3.35e12, "B/s")
+    '3.35 TB/s'
+    """
+    for scale, prefix in ((PETA, "P"), (TERA, "T"), (GIGA, "G"), (MEGA, "M"), (KILO, "k")):
+        if value >= scale:
+            scaled = value / scale
+            return f"{scaled:.0f} {prefix}{unit}" if scaled >= 100 else f"{scaled:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"

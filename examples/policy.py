@@ -13,8 +13,8 @@ from pathlib import Path
 from costmodel import choose_policy, load_engine, load_hardware, load_model
 from costmodel.plots import Figure, pareto_figure, surface_figure, write_figure
 from costmodel.policy.goals import Goal
-from costmodel.policy.latency import Served
 from costmodel.policy.results import PolicyChoice
+from costmodel.policy.serving import Served
 from costmodel.policy.surfaces import framework_surface, image_surface, token_surface
 from costmodel.policy.tables import policy_tables
 from costmodel.policy.traces import read_traces

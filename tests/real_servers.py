@@ -25,7 +25,8 @@ params = xllamacpp.CommonParams()
 params.model.path = sys.argv[1]
 params.model_alias = {sys.argv[2]}
 params.hostnames, params.port = ["127.0.0.1"], 0
-params.n_ctx, params.n_parallel, params.n_threads_http = 2048, 1, 1
+params.n_parallel = int(sys.argv[3])
+params.n_ctx, params.n_threads_http = 2048 * params.n_parallel, 1 + params.n_parallel
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 server = xllamacpp.Server(params)
 print("LISTENING", server.listening_address, flush=True)
@@ -52,9 +53,9 @@ def smollm2_weights() -> Path:
 
 
 @contextmanager
-def llama_server(weights: Path, alias: str) -> Iterator[str]:
+def llama_server(weights: Path, alias: str, *, slots: int = 1) -> Iterator[str]:
     """llama.cpp's server on one thread; gives its address."""
-    command = [sys.executable, "-c", _LLAMA, str(weights), alias]
+    command = [sys.executable, "-c", _LLAMA, str(weights), alias, str(slots)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:

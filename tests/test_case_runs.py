@@ -172,3 +172,15 @@ def test_rows_are_plain_json(tmp_path: Path) -> None:
     run(path, cases(1), GOOD)
     for line in path.read_text().splitlines():
         assert isinstance(json.loads(line), dict)
+
+
+def test_a_key_that_servers_send_back_reaches_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-do-not-tell-0123456789abcdef"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    echo = {"error": {"message": f"wrong key {key}"}}
+    told = stream([f'data: {{"error": "{key}"}}\n\n'])
+    path = tmp_path / "runs.jsonl"
+    server = run(path, cases(4), status(400, echo), status(500, echo), told, GOOD)
+    assert all(key in head for head in server.headers if head.startswith("POST")), "the server got it"
+    assert outcome_counts(read_journal(path)[1]) == {"ok": 1, "refused": 1, "server_error": 2}
+    assert key not in path.read_text()

@@ -31,7 +31,7 @@ PREDICT = {
     "--prompt-tokens": "20",
     "--output-tokens": "30",
 }
-COMMANDS = ("predict", "breakeven", "models", "hardware", "engines", "report")
+COMMANDS = ("predict", "load", "breakeven", "models", "hardware", "engines", "report")
 _AS_A_PROCESS = "from costmodel.cli import main; main()"
 
 
@@ -146,7 +146,7 @@ def test_breakeven_prints_the_documented_json(run: Run, tmp_path: Path) -> None:
 BAD_OPTIONS: list[tuple[dict[str, str | None], str]] = [
     ({"model": "Qwen/Qwen3-VL-9B"}, r"unknown model 'Qwen/Qwen3-VL-9B'; nearest: .*Qwen/Qwen3"),
     ({"hardware": "h100"}, r"unknown hardware 'h100'; nearest: h100-"),
-    ({"engine": "vlm"}, r"unknown engine 'vlm'; nearest: vllm-0\.7\.2"),
+    ({"engine": "vlm"}, r"unknown engine 'vlm'; nearest: vllm, vllm-0\.7\.2"),
     ({"dtype": "bfloat"}, r"unknown .*'bfloat'; nearest: bf16"),
     ({"kv_dtype": "x"}, r"unknown .*'x'"),
     ({"hardware": "a100-sxm-80gb", "dtype": "fp8"}, r"no peak for dtype 'fp8'"),
@@ -212,7 +212,7 @@ def test_bad_files_are_one_line(run: Run, tmp_path: Path, option: str, content: 
         ["models", "show", "x" * 300],
         ["hardware", "delete", "h100-sxm"],
         ["hardware", "show", "nul\0byte"],
-        ["engines", "show", "vllm", "--format", "json"],
+        ["engines", "show", "vllm-0", "--format", "json"],
         ["report", "--out", "/dev/null/report.html"],
         ["report", "--out", "r.html", "--prediction", "absent.json"],
         ["breakeven", "--small", SMALL],
@@ -232,7 +232,7 @@ def test_bad_words_are_one_line(run: Run, words: list[str]) -> None:
         (["--budget-s", "-3"], "budget is -3.0"),
         (["--dtype", "fp8"], "dtype 'fp8': expected one of fp32"),
         (["--device", "tpu"], "device 'tpu': expected auto, cpu, cuda or cuda:N"),
-        (["--engine", "vlm"], "nearest: vllm-0.7.2"),
+        (["--engine", "vlm"], "nearest: vllm, vllm-0.7.2"),
         (["--model", "Qwen/none"], "unknown model 'Qwen/none'"),
         (["--measurements", "/dev/null/j.jsonl"], "can't be written"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import made_profiles as made
 import numpy as np
@@ -14,10 +15,13 @@ pytest.importorskip("httpx", reason="httpx is not installed (extra: serve)")
 
 import real_servers
 
-from calibrate.check.endpoint import LiveEndpoint, calibrate_endpoint
+from calibrate.check import endpoint_load
+from calibrate.check.endpoint import LiveEndpoint, calibrate_endpoint, validate_endpoint
 from calibrate.check.endpoint_runs import EndpointDesign, MeasuredCase, design_requests, measured_cases
+from calibrate.check.endpoint_verdict import Against, check_endpoint
+from calibrate.commands.engine import law_table
 from calibrate.engines.openai_endpoint import Endpoint
-from calibrate.fit.endpoint import check_endpoint, fit_endpoint, with_slice
+from calibrate.fit.endpoint import fit_endpoint, with_slice
 from costmodel.errors import EndpointError, FitError
 from costmodel.predict import predict
 from costmodel.profiles import EngineProfile, HardwareProfile, load_engine, load_hardware
@@ -62,7 +66,7 @@ def test_the_fit_recovers_the_laws_of_the_server() -> None:
         latency = predict(model, profile, engine, request, dtype="bf16").latency
         assert latency.ttft_s.value == pytest.approx(truth.ttft_s[0], rel=1e-3)
         assert latency.decode_s.value == pytest.approx(truth.decode_s[0], rel=1e-3)
-    check = check_endpoint(simulated(), model, profile, engine, dtype="bf16", interval=0.9)
+    check = check_endpoint(simulated(), Against(model, profile, engine, "bf16"))
     assert check.verdict == "passed"
     assert check.n == 6
     assert max(abs(row.error) for row in check.rows) < 1e-3
@@ -78,13 +82,28 @@ def test_few_coefficients_with_errors() -> None:
     assert all(c.stderr > 0 for c in (*prefill.values(), *decode.values()))
 
 
+def test_coefficients_that_the_requests_can_not_tell_are_named() -> None:
+    model, _, engine = parts()
+    table = law_table(fit_endpoint(simulated(), model, engine, dtype="bf16"))
+    assert table.footer == ("decode.decoder_layer: gemm_flops is not told apart: the same in all requests",)
+    assert {(row[0], row[1]) for row in table.rows} == {
+        ("prefill.decoder_layer", "layers"),
+        ("prefill.decoder_layer", "gemm_flops"),
+        ("prefill.decoder_layer", "attention_flops"),
+        ("decode.decoder_layer", "layers"),
+        ("decode.decoder_layer", "kv_bytes"),
+    }
+    same = [dataclasses.replace(case, case_id="fit-x") for case in simulated()[:1] * 6]
+    assert "prefill.decoder_layer: gemm_flops" in str(law_table(fit_endpoint(same, model, engine, dtype="bf16")).footer)
+
+
 def test_noise_is_shown_beside_the_error_and_covered() -> None:
     model, hardware, engine = parts()
     inside = []
     for seed in range(8):
         cases = simulated(0.06, seed)
         profile = with_slice(hardware, fit_endpoint(cases, model, engine, dtype="bf16"))
-        check = check_endpoint(cases, model, profile, engine, dtype="bf16", interval=0.9)
+        check = check_endpoint(cases, Against(model, profile, engine, "bf16"))
         total = check.stages[-1]
         assert 0.02 < total.noise_floor < 0.12
         assert total.limit == pytest.approx(max(0.10, 1.5 * total.noise_floor))
@@ -102,12 +121,12 @@ def test_a_wrong_law_fails_and_few_cases_are_inconclusive() -> None:
         )
         for case in cases
     ]
-    failed = check_endpoint(slower, model, profile, engine, dtype="bf16", interval=0.9)
+    failed = check_endpoint(slower, Against(model, profile, engine, "bf16"))
     assert failed.verdict == "failed"
     assert "above 10.0%" in failed.reasons[0]
-    few = check_endpoint(cases[:14], model, profile, engine, dtype="bf16", interval=0.9)
+    few = check_endpoint(cases[:14], Against(model, profile, engine, "bf16"))
     assert (few.verdict, few.n) == ("inconclusive", 2)
-    loud = check_endpoint(simulated(0.5), model, profile, engine, dtype="bf16", interval=0.9)
+    loud = check_endpoint(simulated(0.5), Against(model, profile, engine, "bf16"))
     assert loud.verdict == "inconclusive"
     assert "quieter machine" in loud.reasons[0]
 
@@ -197,3 +216,75 @@ def test_a_real_llama_server_is_predicted(tmp_path: Path) -> None:
     assert outcomes == {"ok"}
     result.write(tmp_path / "profile.json")
     assert load_hardware(tmp_path / "profile.json") == result.hardware
+
+
+def quiet(share: float, text: str) -> None:
+    """No progress."""
+
+
+def few_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_load, "_LOOP_SHAPES", ((8, 6),))
+    monkeypatch.setattr(endpoint_load, "_LOOPS", 1)
+    monkeypatch.setattr(endpoint_load, "_COUNTED", 3)
+    monkeypatch.setattr(endpoint_load, "_BURSTS", 1)
+
+
+@pytest.mark.slow
+def test_a_real_llama_server_is_validated_alone_and_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few_loops(monkeypatch)
+    with real_servers.llama_server(real_servers.smollm2_weights(), "smollm2", slots=2) as url:
+        design = {"prompt_words": (4, 24), "output_tokens": (4, 12), "repeats": 2, "held_out": 5}
+        plan = dataclasses.replace(live(url, tmp_path, **design), concurrency=(2,), slots=2)
+        fitted = calibrate_endpoint(plan, law=True, runs=tmp_path / "fit.jsonl", progress=quiet)
+        fitted.write(tmp_path / "profile.json")
+        assert fitted.law is not None
+        assert "gemm_flops" in fitted.law.components["decode.decoder_layer"].highest
+        known = dataclasses.replace(plan, hardware=str(tmp_path / "profile.json"))
+
+        alone = dataclasses.replace(known, concurrency=())
+        check = validate_endpoint(alone, runs=tmp_path / "alone.jsonl", max_error=None, progress=quiet)
+        asked = {row["case_id"]: row["words"] for row in rows_of(tmp_path / "alone.jsonl") if "words" in row}
+        calibrated = {row["case_id"]: row["words"] for row in rows_of(tmp_path / "fit.jsonl") if "words" in row}
+        assert {stage.stage for stage in check.stages} == {"ttft", "decode", "total"}
+        assert any(asked[name] != calibrated.get(name) for name in asked), "other lengths than were held out before"
+
+        loaded = dataclasses.replace(known, concurrency=(1, 2))
+        check = validate_endpoint(loaded, runs=tmp_path / "load.jsonl", max_error=None, progress=quiet)
+        assert {row.model for row in check.rows} == {"1 clients", "2 clients"}
+        # An order of magnitude, for the machine may be busy; a prediction without the other client would be half.
+        assert all(0.2 < row.predicted.value / row.measured_s < 5 for row in check.rows)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_real_vlm_server_is_calibrated_with_images(tmp_path: Path) -> None:
+    for name in ("transformers", "fastapi", "uvicorn", "openai", "accelerate"):
+        pytest.importorskip(name, reason=f"{name} is not installed (extra: dev)")
+    folder = tmp_path / "tiny-vlm"
+    real_servers.write_tiny_vlm(folder)
+    design = EndpointDesign(
+        prompt_words=(4, 16, 40),
+        output_tokens=(3, 9),
+        images=(ImageSize(width=64, height=48), ImageSize(width=800, height=600)),
+        held_out=6,
+        repeats=2,
+    )
+    with real_servers.transformers_server(folder) as url:
+        plan = LiveEndpoint(Endpoint(url, str(folder)), str(folder), "h100-sxm", "hf-eager", "fp32", design, slots=1)
+        result = calibrate_endpoint(plan, law=True, runs=tmp_path / "law.jsonl", progress=quiet)
+        terms = calibrate_endpoint(plan, law=False, runs=tmp_path / "law.jsonl", progress=quiet)
+    rows = [row for row in rows_of(tmp_path / "law.jsonl") if row.get("op") == "request"]
+    assert {row["images"] for row in rows} == {"", "64x48", "800x600"}
+    assert all(row["outcome"] == "ok" for row in rows)
+    with_image = next(row for row in rows if row["images"] and row["words"] == 4)
+    assert with_image["prompt_tokens_total"] == 4 + real_servers.VISUAL_TOKENS
+    check = result.check
+    assert check is not None
+    assert check.n == 6
+    assert check.mape is not None
+    assert check.mape < 1.0
+    assert terms.fit is not None
+    assert {term.name for term in terms.fit.terms} == {"step_s", "megapixel_s", "image_s", "request_s"}

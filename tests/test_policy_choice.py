@@ -16,9 +16,10 @@ from costmodel.policy.bootstrap import PairedAccuracy, wilson
 from costmodel.policy.catalog import mutual_verification, plan_named
 from costmodel.policy.choose import choose_policy, default_plans, policy_clock
 from costmodel.policy.goals import Goal, Score, best, feasible, pareto
-from costmodel.policy.latency import Deployment, ModelClock, Scale, Served
+from costmodel.policy.latency import Deployment, ModelClock, Scale
 from costmodel.policy.replay import replay
 from costmodel.policy.results import PolicyChoice
+from costmodel.policy.serving import Served, Serving
 from costmodel.policy.traces import TraceSet, key_of
 from costmodel.policy.what_if import WhatIf
 from costmodel.predict import estimate
@@ -114,7 +115,7 @@ def test_many_image_sizes_are_interpolated() -> None:
         for k in range(180)
     ]
     prompts, outputs = rng.integers(10, 200, 180), rng.integers(1, 500, 180)
-    clock = ModelClock(preset(SMALL), HARDWARE, ENGINE, images, longest_context=700)
+    clock = ModelClock(Served(preset(SMALL), HARDWARE, ENGINE), images, longest_context=700)
     found = np.asarray(clock.ask(prompts.astype(float), outputs.astype(float)).value_s)
     expected = [seconds(SMALL, *each) for each in zip(images, prompts.tolist(), outputs.tolist(), strict=True)]
     assert found == pytest.approx(expected, rel=0.03)
@@ -300,3 +301,52 @@ def test_times_of_recorded_answers_add_up_along_the_routes(devices: int) -> None
     # An answer that a cap cuts short was never timed; nor was one of traces without times.
     assert found["small-budget"].measured is None
     assert all(each.measured is None for each in choice(samples.trace_set(12)).candidates)
+
+
+def test_each_model_may_have_its_own_device_and_price() -> None:
+    twin = HARDWARE.model_copy(update={"key": "twin"})
+    recorded, two = samples.trace_set(), Deployment(devices=2)
+    serving = {"small": Serving(price_per_hour=1.0), "large": Serving(hardware=twin, price_per_hour=4.0)}
+    with pytest.raises(PolicyError, match="they share no device: use 2 devices"):
+        choice(recorded, serving=serving)
+    with pytest.raises(PolicyError, match=r"run on 1 x .* and 2 x "):
+        choice(recorded, serving={"large": Serving(num_devices=2)})
+    apart = choice(recorded, deployment=two, serving=serving)
+    plain = choice(recorded, deployment=two, price_per_hour=1.0)
+    assert apart.hardware == f"{HARDWARE.key} + twin"
+    for mine, common in zip(apart.candidates, plain.candidates, strict=True):
+        assert mine.latency.mean_s.value == pytest.approx(common.latency.mean_s.value)
+        assert mine.cost is not None
+        assert common.cost is not None
+        expected = 4.0 if not mine.output_tokens.get("small") else 1.0 if not mine.output_tokens.get("large") else None
+        if expected is not None:
+            assert mine.cost == pytest.approx(expected * common.cost)
+        else:
+            assert common.cost < mine.cost < 4 * common.cost
+    assert plain.candidates[0].cost == pytest.approx(plain.candidates[0].device_s / 3600)
+    with pytest.raises(PolicyError, match="price_per_hour is -1"):
+        choice(recorded, serving={"small": Serving(price_per_hour=-1.0)})
+
+
+def test_a_quantised_model_is_priced_as_such() -> None:
+    recorded = samples.trace_set(8)
+    quantised = {"small": Serving(quantization="w4a16")}
+    plain, small = choice(recorded), choice(recorded, serving=quantised)
+    seconds = {
+        name: [next(c for c in found.candidates if c.name == name).latency.mean_s.value for found in (plain, small)]
+        for name in ("small-reason", "large-reason")
+    }
+    assert seconds["small-reason"][0] != pytest.approx(seconds["small-reason"][1], rel=1e-3)
+    assert seconds["large-reason"][0] == pytest.approx(seconds["large-reason"][1])
+    assert small.quantization == "w4a16 + none"
+
+
+@pytest.mark.parametrize(
+    ("budget", "floor", "reaches"), [(1e-6, 0.99, False), (1e-6, None, False), (None, 1.0, False), (1e6, 0.0, True)]
+)
+def test_goals_that_contradict_each_other_choose_nothing(
+    budget: float | None, floor: float | None, reaches: bool
+) -> None:
+    found = choice(goal=Goal(budget_s=budget, min_accuracy=floor), with_sensitivity=False)
+    assert (found.chosen is not None) == reaches
+    assert any(candidate.feasible for candidate in found.candidates) == reaches

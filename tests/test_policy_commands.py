@@ -25,8 +25,8 @@ from costmodel import cli
 from costmodel.policy.catalog import mutual_verification
 from costmodel.policy.choose import choose_policy
 from costmodel.policy.goals import Goal
-from costmodel.policy.latency import Served
 from costmodel.policy.results import PolicyChoice
+from costmodel.policy.serving import Served
 from costmodel.policy.traces import read_traces, write_traces
 
 TRACES = REPO / "examples" / "synthetic_traces.jsonl"
@@ -83,6 +83,23 @@ def test_the_interface_of_the_json(run: Run) -> None:
     assert PolicyChoice.model_validate_json(out) == choice(budget_s=4.0)
 
 
+def test_each_model_on_a_device_of_its_own(run: Run) -> None:
+    given = words(
+        "--devices", "2", "--large-hardware", "h200-sxm", "--large-quantization", "w8a8-fp8", "--format", "json"
+    )
+    status, out, _ = run(*given, "--small-price", "2", "--large-price", "4", "--no-sensitivity")
+    found = json.loads(out)
+    assert status == 0
+    assert (found["hardware"], found["quantization"]) == ("h100-sxm + h200-sxm", "none + w8a8-fp8")
+    for candidate in found["candidates"]:
+        assert candidate["cost"] > 0
+        assert candidate["energy_at_most_j"] > 0
+    bare = [word for word in words() if word not in ("--engine", "vllm-0.7.2")]
+    status, _, err = run(*bare)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "no engine is given: expected --engine, or --small-engine and --large-engine" in err
+
+
 def test_formats(run: Run) -> None:
     _, out, _ = run(*words("--budget-s", "4", "--format", "csv", "--no-sensitivity"))
     rows = list(csv.reader(io.StringIO(out)))
@@ -120,6 +137,9 @@ def test_a_goal_that_nothing_reaches_is_status_one(run: Run) -> None:
         (("--small-name", "tiny"), {}, "no traces of the small model 'tiny'"),
         ((), {"traces": "absent.jsonl"}, "absent.jsonl: can't be read"),
         ((), {"hardware": "h1000"}, "unknown hardware 'h1000'"),
+        (("--large-hardware", "l40s"), {}, "they share no device: use 2 devices"),
+        (("--small-quantization", "w3"), {}, "w3"),
+        (("--large-price", "-2"), {}, "price_per_hour is -2"),
     ],
 )
 def test_bad_input_is_one_line(run: Run, more: tuple[str, ...], changes: dict[str, str], message: str) -> None:
@@ -168,7 +188,7 @@ def test_logs_become_traces_that_are_checked_and_chosen_from(run: Run, tmp_path:
 
 
 def test_help_has_an_example(run: Run) -> None:
-    for command in ("policy", "traces import", "traces check"):
+    for command in ("policy", "run", "traces import", "traces check"):
         status, out, _ = run(*command.split(), "--help")
         assert status == 0
         assert f"Example: costmodel {command}" in " ".join(out.split())
@@ -285,5 +305,5 @@ def test_surfaces_are_drawn_with_their_break_even() -> None:
     levels = [trace.contours.start for trace in figure.data if trace.type == "contour"]
     assert levels == pytest.approx([-1.645, 1.645, 0.0], abs=1e-3)
     texts = " ".join(annotation.text for annotation in figure.layout.annotations)
-    assert "one faster" in texts
+    assert "one<br>faster" in texts
     assert "<b>two" not in texts

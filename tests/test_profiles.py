@@ -83,8 +83,8 @@ def test_unknown_device_names_the_nearest(got: str, nearest: str) -> None:
 
 def test_a_key_is_never_a_substring() -> None:
     assert load_hardware("l4").key == "l4"
-    with pytest.raises(UnknownKeyError, match=r"unknown engine 'vllm'; nearest: vllm-0\.7\.2"):
-        load_engine("vllm")
+    with pytest.raises(UnknownKeyError, match=r"unknown engine 'vllm-0'; nearest: vllm-0\.7\.2"):
+        load_engine("vllm-0")
 
 
 @pytest.mark.parametrize("got", ["", ".", "/", "no/such/file.json", "x" * 5000, "nul\0byte", "../gpus/h100-sxm"])

@@ -69,6 +69,15 @@ def _while_a_worker_is_killed(name: str, app: object, arguments: list[str]) -> s
     return result.stdout
 
 
+def test_no_cluster_is_one_line(tmp_path: Path) -> None:
+    from costmodel.cluster import connected
+    from costmodel.errors import InputError
+
+    with pytest.raises(InputError, match="no Ray cluster at 'auto'") as raised, connected("auto"):
+        pass
+    assert "\n" not in str(raised.value)
+
+
 def test_a_sweep_survives_the_death_of_a_worker(cluster: str, tmp_path: Path) -> None:
     command = [
         "--model", SMALL, "--hardware", "h100-sxm", "--engine", "vllm-0.7.2", "--prompt-tokens", "64:1264:50",
@@ -86,7 +95,7 @@ def test_a_sweep_survives_the_death_of_a_worker(cluster: str, tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_fleet_is_calibrated_and_its_spread_is_in_the_profile(cluster: str, tmp_path: Path) -> None:
     arguments = [
-        "fleet", "--ray", cluster, "--each", "2", "--out", str(tmp_path), "--budget-s", "2", "--quick",
+        "fleet", "--ray", cluster, "--each", "2", "--out", str(tmp_path), "--budget-s", "8", "--quick",
         "--run", tmp_path.name + str(os.getpid()), "--format", "json",
     ]  # fmt: skip
     said = _while_a_worker_is_killed("ray::_calibrate_here", calibrate_app, arguments)
@@ -104,12 +113,3 @@ def test_a_fleet_is_calibrated_and_its_spread_is_in_the_profile(cluster: str, tm
     for journal in journals:
         lines = [json.loads(line) for line in journal.read_text().splitlines()]
         assert [line.get("kind") for line in lines].count("header") == 1
-
-
-def test_no_cluster_is_one_line(tmp_path: Path) -> None:
-    from costmodel.cluster import connected
-    from costmodel.errors import InputError
-
-    with pytest.raises(InputError, match="no Ray cluster at 'auto'") as raised, connected("auto"):
-        pass
-    assert "\n" not in str(raised.value)

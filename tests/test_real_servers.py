@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
+import runpy
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +15,7 @@ import pytest
 pytest.importorskip("httpx", reason="httpx is not installed (extra: serve)")
 
 import real_servers
+from conftest import REPO
 
 from calibrate.engines.openai_endpoint import Endpoint, OpenAIEndpoint
 from calibrate.engines.outcomes import judge
@@ -20,12 +23,23 @@ from calibrate.engines.pictures import random_picture
 from calibrate.engines.protocol import Answer, Request
 from calibrate.engines.retry import RetryPolicy
 from costmodel.errors import EndpointRequestError, ImageUnsupportedError
+from costmodel.families.sources import load_model
 from costmodel.specs.images import ImageSize
 
 pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 PICTURE = random_picture(ImageSize(width=90, height=70), seed=1)
+
+
+def test_the_example_knows_the_shapes_of_its_models(tmp_path: Path) -> None:
+    """Published sizes: SmolLM2 134.5 million parameters, Gemma 3 268 million."""
+    models = runpy.run_path(str(REPO / "examples" / "live_llama.py"))["MODELS"]
+    sizes = {}
+    for name, config in models.items():
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        sizes[name] = load_model(tmp_path).parameters
+    assert sizes == {"smollm2": pytest.approx(134.5e6, rel=0.01), "gemma3": pytest.approx(268e6, rel=0.01)}
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,17 @@ import pytest
 import report_samples as samples
 
 from costmodel.errors import InputError
+from costmodel.families.sources import load_model
+from costmodel.predict import estimate
+from costmodel.roofline import roofline_of
 
 pytest.importorskip("plotly", reason="plotly is not installed (extra: plot)")
 
 from costmodel import plots, report
 from costmodel.plots.text import tokens_interval
 from costmodel.report.markup import Html, element, join, table
-from costmodel.report.numbers import si_text
+from costmodel.units import format_rate
+from costmodel.words import bound_words
 
 HOSTILE = "<script>alert(1)</script>"
 COMMANDS = ("costmodel predict --model M", "costmodel report --out report.html")
@@ -127,9 +131,9 @@ def test_figures_are_those_of_the_figure_functions(page: Page) -> None:
     data = {str(a["id"]): json.loads(text) for a, text in page.scripts if a.get("type") == "application/json"}
     placed = [attributes["data-figure"] for tag, attributes in page.elements if "data-figure" in attributes]
     assert placed == list(data)
-    assert len(placed) == 5
+    assert len(placed) == 6
     expected = json.loads(plots.latency_figure(result).to_json())["data"]
-    assert data["figure-1"]["data"] == expected
+    assert data["figure-2"]["data"] == expected
 
 
 def test_every_section_is_there(page: Page) -> None:
@@ -170,6 +174,21 @@ def test_provenance_sources_and_commands(page: Page) -> None:
         *COMMANDS,
     ):
         assert text in page.text, text
+
+
+def test_comparisons_are_sections_of_their_own(tmp_path: Path) -> None:
+    devices = samples.predictions()
+    forecast = estimate(load_model(samples.SMALL), samples.hardware(), samples.engine(), devices[0].workload)
+    found = Page(write(tmp_path, predictions=devices, devices=devices, rooflines=[roofline_of(forecast, "decode")]))
+    assert found.headings == ["Predicted latency", "Roofline", "Other devices", "Assumptions and warnings"]
+    assert sum("data-figure" in attributes for _, attributes in found.elements) == 4
+
+
+def test_what_bounds_each_stage_is_said(page: Page) -> None:
+    text = page.text.replace(" ", "")
+    for prediction in samples.predictions():
+        for line in bound_words(prediction):
+            assert line.replace("**", "").replace(" ", "") in text
 
 
 def test_a_section_without_input_is_absent(tmp_path: Path) -> None:
@@ -232,7 +251,7 @@ def test_text_from_files_stays_text(tmp_path: Path) -> None:
     text = write(tmp_path, **inputs)
     assert "<script>alert" not in text
     hostile = Page(text)
-    assert sum(tag == "script" for tag, _ in hostile.elements) == 7
+    assert sum(tag == "script" for tag, _ in hostile.elements) == 8
     assert HOSTILE in hostile.text
 
 
@@ -282,6 +301,6 @@ def test_markup_escapes_what_it_did_not_make() -> None:
 
 
 def test_si_prefixes() -> None:
-    assert si_text(3.35e12, "B/s") == "3.35 TB/s"
-    assert si_text(989.4e12, "FLOP/s") == "989 TFLOP/s"
-    assert si_text(12.0, "B/s") == "12 B/s"
+    assert format_rate(3.35e12, "B/s") == "3.35 TB/s"
+    assert format_rate(989.4e12, "FLOP/s") == "989 TFLOP/s"
+    assert format_rate(12.0, "B/s") == "12 B/s"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from made_profiles import SMALL, calibrated, preset, slices_of, text_only
 
 from costmodel.errors import ProfileError, UnknownKeyError, WorkloadError
+from costmodel.estimate import Estimate
 from costmodel.families.sources import preset_names
 from costmodel.predict import predict
 from costmodel.profiles import EngineProfile, HardwareProfile, load_engine, load_hardware
@@ -21,6 +22,7 @@ from costmodel.specs.workload import Workload
 from costmodel.sweeping import AXES, QUANTITIES, sweep
 from costmodel.sweeping import result as sweep_result
 from costmodel.sweeping.axes import blocks
+from costmodel.sweeping.steps import StepTable, knots
 
 CROSS = "meta-llama/Llama-3.2-11B-Vision-Instruct"
 H100, L40S = load_hardware("h100-sxm"), load_hardware("l40s")
@@ -36,7 +38,7 @@ def _assert_equals_predictions(
     interval: float | None,
     **options: Any,
 ) -> None:
-    swept = sweep(model, hardware, engine, **axes, interval=interval, **options)
+    swept = sweep(model, hardware, engine, **axes, interval=interval, exact=True, **options)
     rows = list(swept)
     assert len(rows) == len(swept) == math.prod(swept.shape)
     for row in rows:
@@ -114,6 +116,57 @@ def test_slices(only: tuple[str, ...] | None) -> None:
     hardware = calibrated(slices=[fitted], run_log_sd=0.03)
     axes = {"images": IMAGES[:2], "prompt_tokens": [64, 500], "output_tokens": [2, 47], "batch": [1, 3]}
     _assert_equals_predictions(preset(SMALL), hardware, VLLM, axes, 0.9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=st.sampled_from([SMALL, CROSS, "google/gemma-3-4b-it", "Qwen/Qwen3-VL-30B-A3B-Instruct"]),
+    hardware=st.sampled_from([H100, L40S, load_hardware("mi300x")]),
+    prompts=st.lists(st.integers(1, 20_000), min_size=1, max_size=3),
+    outputs=st.lists(st.integers(1, 4000), min_size=1, max_size=3),
+    interval=st.sampled_from([None, 0.9]),
+)
+def test_tabulated_steps_are_near_the_exact_ones(
+    name: str, hardware: HardwareProfile, prompts: list[int], outputs: list[int], interval: float | None
+) -> None:
+    """The limit is that of ``predict`` against a loop over steps, see ``test_predict``: laws of tiles have steps."""
+    axes: dict[str, Any] = {
+        "images": IMAGES, "prompt_tokens": prompts, "output_tokens": outputs, "batch": [1, 6], "interval": interval,
+    }  # fmt: skip
+    table = sweep(preset(name), hardware, VLLM, **axes)
+    exact = sweep(preset(name), hardware, VLLM, exact=True, **axes)
+    for column in exact.columns:
+        np.testing.assert_allclose(table[column].astype(float), exact[column].astype(float), rtol=5e-3, atol=1e-12)
+    for column in ("ttft_s", "encode_s", "memory_bytes"):
+        np.testing.assert_array_equal(table[column], exact[column])
+
+
+def test_tabulated_steps_are_exact_where_steps_are_linear() -> None:
+    hardware = calibrated(slices=[slices_of(preset(SMALL), engine_key=VLLM.key)])
+    axes: dict[str, Any] = {
+        "prompt_tokens": [1, 77, 9000], "output_tokens": [1, 2, 1234], "batch": [1, 6], "interval": 0.9,
+    }  # fmt: skip
+    table = sweep(preset(SMALL), hardware, VLLM, **axes)
+    exact = sweep(preset(SMALL), hardware, VLLM, exact=True, **axes)
+    np.testing.assert_allclose(table["total_s"].astype(float), exact["total_s"].astype(float), rtol=1e-9)
+
+
+@given(first=st.floats(1, 1e5), span=st.floats(0, 1e5), inner=st.floats(0, 1))
+def test_sums_of_tabulated_steps_add_up(first: float, span: float, inner: float) -> None:
+    """A square's integral, piecewise linear: near the true one, additive, zero over nothing."""
+    grid = knots(first, first + span)
+    assert grid[0] <= first * (1 + 1e-12)
+    assert grid[-1] >= (first + span) * (1 - 1e-12)
+    table = StepTable.of(grid, 1, lambda context: Estimate(context**2))
+    ends = np.array([first, first + inner * span, first + span])
+
+    def between(low: float, high: float) -> float:
+        return float(np.asarray(table.summed(np.array([low]), np.array([[high]])).value_s).item())
+
+    whole = between(ends[0], ends[2])
+    assert whole == pytest.approx((ends[2] ** 3 - ends[0] ** 3) / 3, rel=2e-3, abs=1e-6 * grid[-1] ** 3)
+    assert between(ends[0], ends[1]) + between(ends[1], ends[2]) == pytest.approx(whole, abs=1e-9 * grid[-1] ** 3)
+    assert between(ends[1], ends[1]) == 0.0
 
 
 @given(shape=st.lists(st.integers(1, 6), min_size=5, max_size=5), most=st.integers(1, 200))

@@ -1,29 +1,43 @@
-"""Calibrate from live requests: ask an endpoint, fit, check on requests held out."""
+"""Calibrate from live requests, or check against them: ask an endpoint, fit, compare."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from calibrate.check.endpoint_runs import EndpointDesign, MeasuredCase, design_requests, measured_cases, run_design
-from calibrate.commands.engine import engine_tables
+from calibrate.check.endpoint_guard import open_guard, undisturbed
+from calibrate.check.endpoint_load import (
+    Batch,
+    design_bursts,
+    design_loops,
+    measured_bursts,
+    measured_loops,
+    run_batches,
+    share_of_quiet_loops,
+)
+from calibrate.check.endpoint_runs import EndpointDesign, design_requests, measured_cases, run_design
+from calibrate.check.endpoint_verdict import Against, check_endpoint, check_loops
+from calibrate.commands.engine import engine_tables, law_table
 from calibrate.engines.case_runs import CaseRequest, outcome_counts
 from calibrate.engines.openai_endpoint import Endpoint, OpenAIEndpoint
-from calibrate.fit.endpoint import check_endpoint, fit_endpoint, with_slice
+from calibrate.fit.endpoint import fit_endpoint, with_slice
 from calibrate.fit.engine import EngineFit, fit_engine
 from calibrate.measure.journal import Journal, read_journal
 from costmodel.families.sources import load_model
 from costmodel.files import write_atomic
-from costmodel.profiles import HardwareProfile, load_engine, load_hardware
+from costmodel.profiles import HardwareProfile, SliceProfile, load_engine, load_hardware
 from costmodel.render import Table, note
-from costmodel.specs.model import ModelSpec
 from costmodel.tables import validation_tables
 from costmodel.validation import Validation
 
-__all__ = ["EndpointResult", "LiveEndpoint", "calibrate_endpoint"]
+__all__ = ["EndpointResult", "LiveEndpoint", "calibrate_endpoint", "validate_endpoint"]
+
+# Added to the seed: the lengths and words of a check are not those that a calibration holds out.
+_OTHER_LENGTHS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,10 @@ class LiveEndpoint:
     ----------
     model, hardware, engine
         As :func:`~costmodel.load_model`, :func:`~costmodel.load_hardware` and :func:`~costmodel.load_engine` take them.
+    concurrency
+        Calibration: requests sent together, to learn the cost of a step of several. Check: clients.
+    slots
+        Requests that the server runs together, where not as the engine's profile says.
     """
 
     endpoint: Endpoint
@@ -43,6 +61,8 @@ class LiveEndpoint:
     dtype: str
     design: EndpointDesign = field(default_factory=EndpointDesign)
     interval: float = 0.9
+    concurrency: tuple[int, ...] = ()
+    slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +70,7 @@ class EndpointResult:
     """A profile of the hardware with the model's law, or a profile of the engine; and the check."""
 
     hardware: HardwareProfile | None = None
+    law: SliceProfile | None = None
     check: Validation | None = None
     fit: EngineFit | None = None
 
@@ -62,7 +83,8 @@ class EndpointResult:
     def tables(self) -> tuple[Table, ...]:
         """For people."""
         checked = validation_tables(self.check) if self.check else ()
-        return (*checked, *(engine_tables(self.fit) if self.fit else ()))
+        laws = (law_table(self.law),) if self.law else ()
+        return (*laws, *checked, *(engine_tables(self.fit) if self.fit else ()))
 
     def json_text(self) -> str:
         """For programs."""
@@ -87,33 +109,75 @@ def calibrate_endpoint(
     FitError
         If the answers do not determine what is asked for.
     """
+    against = _against(plan)
+    requests = design_requests(plan.design, against.model)
+    bursts = design_bursts(plan.concurrency, plan.design) if law else []
+    rows = asyncio.run(_ask(plan, requests, bursts, runs, progress))
+    kept = undisturbed(rows)
+    cases = measured_cases(kept.rows, against.model)
+    if not law:
+        names = {"model": plan.model, "hardware": plan.hardware, "engine": against.engine.key, "dtype": plan.dtype}
+        return EndpointResult(fit=fit_engine([case.case(**names) for case in cases], against.engine))
+    fitted = fit_endpoint([*cases, *measured_bursts(rows)], against.model, against.engine, dtype=plan.dtype)
+    profile = with_slice(against.hardware, fitted)
+    against = replace(
+        against, hardware=profile, share_undisturbed=kept.share, enough_undisturbed=kept.enough, max_error=None
+    )
+    return EndpointResult(hardware=profile, law=fitted, check=check_endpoint(cases, against))
+
+
+def validate_endpoint(
+    plan: LiveEndpoint, *, runs: Path, max_error: float | None, progress: Callable[[float, str], None]
+) -> Validation:
+    """Ask for lengths that no calibration asks for, one request at a time; or keep ``plan.concurrency`` clients busy.
+
+    Raises
+    ------
+    EndpointError
+        If the endpoint does not answer, or no answer can be used.
+    """
+    against = replace(_against(plan), max_error=max_error)
+    if plan.concurrency:
+        batches = design_loops(plan.concurrency, plan.design)
+        rows = asyncio.run(_ask(plan, [], batches, runs, progress))
+        return check_loops(
+            measured_loops(rows), replace(against, share_undisturbed=share_of_quiet_loops(rows)), slots=plan.slots
+        )
+    design = replace(plan.design, fit=False, seed=plan.design.seed + _OTHER_LENGTHS)
+    requests = design_requests(design, against.model)
+    kept = undisturbed(asyncio.run(_ask(plan, requests, [], runs, progress)))
+    judged = replace(against, share_undisturbed=kept.share, enough_undisturbed=kept.enough)
+    return check_endpoint(measured_cases(kept.rows, against.model), judged)
+
+
+def _against(plan: LiveEndpoint) -> Against:
     model, hardware, engine = load_model(plan.model), load_hardware(plan.hardware), load_engine(plan.engine)
-    cases = asyncio.run(ask_design(plan, model, runs, progress))
-    if law:
-        profile = with_slice(hardware, fit_endpoint(cases, model, engine, dtype=plan.dtype))
-        check = check_endpoint(cases, model, profile, engine, dtype=plan.dtype, interval=plan.interval)
-        return EndpointResult(hardware=profile, check=check)
-    table = [case.case(model=plan.model, hardware=plan.hardware, engine=engine.key, dtype=plan.dtype) for case in cases]
-    return EndpointResult(fit=fit_engine(table, engine))
+    return Against(model, hardware, engine, plan.dtype, plan.interval)
 
 
-async def ask_design(
-    plan: LiveEndpoint, model: ModelSpec, runs: Path, progress: Callable[[float, str], None]
-) -> list[MeasuredCase]:
-    """Make the requests that ``runs`` lacks; all of its good ones."""
-    requests = design_requests(plan.design, model)
-    client = OpenAIEndpoint(plan.endpoint)
+async def _ask(
+    plan: LiveEndpoint,
+    requests: Sequence[CaseRequest],
+    batches: Sequence[Batch],
+    runs: Path,
+    progress: Callable[[float, str], None],
+) -> list[dict[str, Any]]:
+    """Make the requests that ``runs`` lacks; all of its rows."""
+    client, guard = OpenAIEndpoint(plan.endpoint), open_guard(plan.endpoint.url)
+    asked = [*requests, *(case for batch in batches for case in batch.requests)]
     try:
         await client.connect()
-        with Journal(runs, _environment(plan, client, requests)) as journal:
-            await run_design(client, requests, journal, plan.design, progress)
+        with Journal(runs, _environment(plan, client, asked)) as journal:
+            if requests:
+                await run_design(client, requests, journal, plan.design, progress, guard)
+            await run_batches(client, batches, journal, progress=progress, guard=guard, seed=plan.design.seed)
     finally:
         await client.close()
     rows = read_journal(runs)[1]
     counts = outcome_counts(rows)
     if set(counts) != {"ok"}:
         note("requests: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
-    return measured_cases(rows, model)
+    return rows
 
 
 def _environment(plan: LiveEndpoint, client: OpenAIEndpoint, requests: Sequence[CaseRequest]) -> dict[str, str]:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from calibrate.engines.case_runs import CaseRequest, missing_runs, run_requests
-from calibrate.engines.outcomes import GOOD
+from calibrate.check.endpoint_guard import Guard
+from calibrate.engines.case_runs import CaseRequest, good_request, missing_runs, run_requests
 from calibrate.engines.pictures import random_picture
 from calibrate.engines.protocol import Engine, Request
 from calibrate.measure.journal import Journal
@@ -25,7 +25,17 @@ from costmodel.specs.images import ImageSize
 from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 
-__all__ = ["HELD_OUT_PREFIX", "EndpointDesign", "MeasuredCase", "design_requests", "measured_cases", "run_design"]
+__all__ = [
+    "HELD_OUT_PREFIX",
+    "EndpointDesign",
+    "MeasuredCase",
+    "design_requests",
+    "measured_cases",
+    "request_of",
+    "run_design",
+    "visual_tokens_around",
+    "warm_up",
+]
 
 _SYLLABLES = ("ba", "de", "fi", "go", "lu", "ma", "ne", "pi", "ro", "su", "ta", "vo")
 _WARM_UP_TOKENS = 4
@@ -44,6 +54,8 @@ class EndpointDesign:
         Every pair of them is asked; words, for only the server knows its tokens.
     images
         Sizes that take turns over the pairs, each with one pair more without an image.
+    fit
+        Whether there are requests to fit on; a check of a profile has none.
     held_out
         Requests of lengths in between, which no fit sees.
     repeats
@@ -53,6 +65,7 @@ class EndpointDesign:
     prompt_words: tuple[int, ...] = (12, 48, 120, 300)
     output_tokens: tuple[int, ...] = (4, 16, 40)
     images: tuple[ImageSize, ...] = ()
+    fit: bool = True
     held_out: int = 6
     repeats: int = 3
     seed: int = 0
@@ -113,7 +126,7 @@ def _median(values: Sequence[float]) -> float:
 def design_requests(design: EndpointDesign, model: ModelSpec | None = None) -> list[CaseRequest]:
     """The requests of a design; a model tells how many tokens its images must have at least."""
     rng = random.Random(f"design {design.seed}")
-    pairs = list(itertools.product(design.prompt_words, design.output_tokens))
+    pairs = list(itertools.product(design.prompt_words, design.output_tokens)) if design.fit else []
     sizes: list[ImageSize | None] = [None, *design.images] if design.images else [None]
     chosen = [
         (f"fit-{i}", words, tokens, sizes[i % len(sizes)]) for i, (words, tokens) in enumerate(_mixed(pairs, sizes))
@@ -127,7 +140,7 @@ def design_requests(design: EndpointDesign, model: ModelSpec | None = None) -> l
         )
         for i in range(design.held_out)
     ]
-    return [_request(*each, model=model, seed=design.seed) for each in chosen]
+    return [request_of(*each, model=model, seed=design.seed) for each in chosen]
 
 
 def _mixed(pairs: list[tuple[int, int]], sizes: Sequence[object]) -> list[tuple[int, int]]:
@@ -141,9 +154,10 @@ def _between(values: Sequence[int], rng: random.Random) -> int:
     return round(low * math.exp(math.log(high / low) * rng.uniform(0.15, 0.95)))
 
 
-def _request(
-    case_id: str, words: int, tokens: int, image: ImageSize | None, *, model: ModelSpec | None, seed: int
+def request_of(
+    case_id: str, words: int, tokens: int, image: ImageSize | None, *, model: ModelSpec | None, seed: int, **facts: Any
 ) -> CaseRequest:
+    """One request with words of its own; ``facts`` are written with its rows."""
     rng = random.Random(f"{case_id} {seed}")
     text = " ".join("".join(rng.choices(_SYLLABLES, k=2)) for _ in range(words))
     pictures = (random_picture(image, seed=seed),) if image else ()
@@ -151,7 +165,7 @@ def _request(
     return CaseRequest(
         case_id,
         Request(text, tokens, images=pictures, ignore_eos=True, reuse_prefix=False),
-        {"images": str(image) if image else "", "words": words, "asked_tokens": tokens},
+        {"images": str(image) if image else "", "words": words, "asked_tokens": tokens, **facts},
         least_prompt_tokens=max(visual, 1),
     )
 
@@ -162,8 +176,9 @@ async def run_design(
     journal: Journal,
     design: EndpointDesign,
     progress: Callable[[float, str], None] = lambda share, text: None,
+    guard: Guard | None = None,
 ) -> None:
-    """Warm the server up, then run what the journal lacks.
+    """Warm the server up, then run what the journal lacks, with anchors between the requests.
 
     Raises
     ------
@@ -172,9 +187,25 @@ async def run_design(
     """
     if not missing_runs(requests, journal, design.repeats):
         return
+    watch = guard or Guard()
+    await warm_up(engine, requests)
+    journal.append({"op": "start"})
+    watch.mark(journal)
+    await run_requests(
+        engine,
+        requests,
+        journal,
+        repeats=design.repeats,
+        seed=design.seed,
+        progress=progress,
+        after=lambda: watch.mark(journal),
+    )
+
+
+async def warm_up(engine: Engine, requests: Sequence[CaseRequest]) -> None:
+    """The first and the last of the requests with a brief answer."""
     for case in (requests[0], requests[-1]):
         await engine.ask(Request(case.request.prompt, _WARM_UP_TOKENS, case.request.images, reuse_prefix=False))
-    await run_requests(engine, requests, journal, repeats=design.repeats, seed=design.seed, progress=progress)
 
 
 def measured_cases(rows: Sequence[Mapping[str, Any]], model: ModelSpec | None = None) -> list[MeasuredCase]:
@@ -187,7 +218,7 @@ def measured_cases(rows: Sequence[Mapping[str, Any]], model: ModelSpec | None = 
     """
     good: dict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for row in rows:
-        if row.get("op") == "request" and row.get("outcome") == GOOD:
+        if good_request(row) and "beside" not in row:
             good[row["case_id"]][row["repeat"]] = row
     if not good:
         reasons = [str(row["reason"]) for row in rows if row.get("reason")]
@@ -199,14 +230,18 @@ def _measured(case_id: str, runs: Sequence[Mapping[str, Any]], model: ModelSpec 
     first = runs[0]
     images = tuple(ImageSize.parse(text) for text in str(first["images"]).split(";") if text)
     total = int(first["prompt_tokens_total"])
-    rule = model.image_rule if model else None
-    layouts = [rule.layout(image) for image in images] if rule else []
-    around = sum(layout.visual_tokens + layout.extra_text_tokens for layout in layouts)
-    workload = Workload(images=images, prompt_tokens=max(total - around, 0), output_tokens=int(first["output_tokens"]))
+    text = max(total - visual_tokens_around(model, images), 0)
     return MeasuredCase(
         case_id,
-        workload,
+        Workload(images=images, prompt_tokens=text, output_tokens=int(first["output_tokens"])),
         total,
         tuple(float(run["ttft_s"]) for run in runs),
         tuple(float(run["decode_s"]) for run in runs),
     )
+
+
+def visual_tokens_around(model: ModelSpec | None, images: Sequence[ImageSize]) -> int:
+    """Tokens that images add to a prompt."""
+    rule = model.image_rule if model else None
+    layouts = [rule.layout(image) for image in images] if rule else []
+    return sum(layout.visual_tokens + layout.extra_text_tokens for layout in layouts)

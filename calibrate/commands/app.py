@@ -10,6 +10,7 @@ import typer
 from calibrate.commands import engine as cli_engine
 from calibrate.commands import fit as cli_fit
 from calibrate.commands import fleet as cli_fleet
+from calibrate.commands import preprocess as cli_preprocess
 from costmodel.render import note
 
 __all__ = ["app"]
@@ -20,6 +21,7 @@ app = typer.Typer(help="Measure a device and fit its coefficients.", no_args_is_
 cli_fit.register(app)
 cli_engine.register(app)
 cli_fleet.register(app)
+cli_preprocess.register(app)
 
 
 @app.command()

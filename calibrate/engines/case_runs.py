@@ -16,7 +16,7 @@ from calibrate.engines.protocol import Answer, Engine, Request
 from calibrate.measure.journal import Journal
 from costmodel.errors import EndpointAuthError, EndpointError, EndpointUnreachableError
 
-__all__ = ["CaseRequest", "missing_runs", "outcome_counts", "run_requests"]
+__all__ = ["CaseRequest", "good_request", "missing_runs", "outcome_counts", "run_all", "run_requests"]
 
 # After these every other request would fail as well.
 _HOPELESS = (EndpointAuthError, EndpointUnreachableError)
@@ -49,6 +49,7 @@ async def run_requests(
     concurrency: int = 1,
     seed: int = 0,
     progress: Callable[[float, str], None] = lambda share, text: None,
+    after: Callable[[], None] = lambda: None,
 ) -> None:
     """Run every case ``repeats`` times, in random order, and append a row for each.
 
@@ -56,6 +57,8 @@ async def run_requests(
     ----------
     concurrency
         Requests in flight at once.
+    after
+        Called after each row.
 
     Raises
     ------
@@ -64,6 +67,19 @@ async def run_requests(
     """
     todo = missing_runs(cases, journal, repeats)
     random.Random(seed).shuffle(todo)
+    await run_all(engine, todo, journal, concurrency=concurrency, progress=progress, after=after)
+
+
+async def run_all(
+    engine: Engine,
+    todo: Sequence[tuple[CaseRequest, int]],
+    journal: Journal,
+    *,
+    concurrency: int = 1,
+    progress: Callable[[float, str], None] = lambda share, text: None,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Run these repeats of these cases in this order, whatever the journal holds; as :func:`run_requests`."""
     queue, total = iter(todo), max(len(todo), 1)
     done = 0
 
@@ -74,6 +90,7 @@ async def run_requests(
             journal.append({"op": "request", "case_id": case.case_id, "repeat": repeat, **row})
             done += 1
             progress(done / total, case.case_id)
+            after()
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -85,8 +102,13 @@ async def run_requests(
 
 def missing_runs(cases: Sequence[CaseRequest], journal: Journal, repeats: int) -> list[tuple[CaseRequest, int]]:
     """Cases and repeats that a journal holds no good run of."""
-    good = {(row["case_id"], row["repeat"]) for row in journal if row.get("op") == "request" and row["outcome"] == GOOD}
+    good = {(row["case_id"], row["repeat"]) for row in journal if good_request(row)}
     return [(case, repeat) for repeat in range(repeats) for case in cases if (case.case_id, repeat) not in good]
+
+
+def good_request(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a journal is a request that was measured."""
+    return row.get("op") == "request" and row["outcome"] == GOOD
 
 
 async def _run(engine: Engine, case: CaseRequest) -> dict[str, Any]:

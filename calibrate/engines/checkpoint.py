@@ -20,6 +20,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
+    StoppingCriteriaList,
 )
 from transformers.generation.streamers import BaseStreamer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -120,7 +121,7 @@ class Checkpoint:
             made = self.model.generate(
                 **inputs,
                 **_sampling(request),
-                **({"stop_strings": list(request.stop), "tokenizer": self.tokenizer} if request.stop else {}),
+                stopping_criteria=self._stopping(request, inputs["input_ids"].shape[1]),
                 min_new_tokens=request.max_output_tokens if request.ignore_eos else None,
                 max_new_tokens=request.max_output_tokens,
                 use_cache=True,
@@ -159,6 +160,17 @@ class Checkpoint:
         )
         self._last = answer, new
         return answer
+
+    def _stopping(self, request: Request, prompt_tokens: int) -> StoppingCriteriaList | None:
+        """Ends generation at a stop text; looked for in what is written, whatever the tokens are."""
+        if not request.stop:
+            return None
+
+        def stops(sequences: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            text = self.tokenizer.decode(sequences[0, prompt_tokens:], skip_special_tokens=True)
+            return torch.tensor([any(stop in text for stop in request.stop)], device=sequences.device)
+
+        return StoppingCriteriaList([stops])
 
     def output_tokens(self, answer: Answer) -> torch.Tensor:
         """Token numbers of the answer given last; of an earlier one, its text encoded again."""

@@ -2,14 +2,14 @@
 
 Three coefficients of prefill (a constant, one per FLOP of the linear maps and so per token, one per FLOP of attention
 and so per token squared) and two of decode (a constant, one per byte of context), as slices of the decoder's layers.
-What the rest of the request costs is in the constants. A model with images gets the encoder and the pixels on top.
+Steps of several requests together tell a third one of decode, per FLOP of the linear maps and so per request. What the
+rest of the request costs is in the constants. A model with images gets the encoder and the pixels on top.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -18,21 +18,13 @@ from calibrate.fit.slices import Point, fit_component
 from calibrate.measure.samples import Location, trimmed_location
 from costmodel import program
 from costmodel.errors import FitError
-from costmodel.predict import predict
 from costmodel.profiles import Coefficient, ComponentFit, EngineProfile, HardwareProfile, SliceProfile
 from costmodel.program import Component, Options
 from costmodel.specs.model import ModelSpec
-from costmodel.validation import StageScore, Validation, ValidationRow, overall, row_of, score_stage
 
-__all__ = ["check_endpoint", "fit_endpoint", "with_slice"]
-
-Verdict = Literal["passed", "failed", "inconclusive"]
+__all__ = ["fit_endpoint", "with_slice"]
 
 _LEAST_CASES = 5
-_TOTAL_LIMIT, _NOISE_FACTOR = 0.10, 1.5
-# Repeats that differ by more than this show nothing.
-_MOST_NOISE = 0.20
-_STAGES = ("ttft", "decode", "total")
 
 # Which features of which components carry the time; those of a stage share their coefficients.
 _PREFILL = {
@@ -40,7 +32,7 @@ _PREFILL = {
     "encode.block": ("gemm_flops", "attention_flops"),
     "prefill.decoder_layer": ("layers", "gemm_flops", "attention_flops"),
 }
-_DECODE = {"decode.decoder_layer": ("layers", "kv_bytes")}
+_DECODE = {"decode.decoder_layer": ("layers", "gemm_flops", "kv_bytes")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +56,12 @@ def fit_endpoint(cases: Sequence[MeasuredCase], model: ModelSpec, engine: Engine
         raise FitError(f"{len(used)} request(s) with usable times, expected {_LEAST_CASES} or more")
     options = Options(dtype=dtype, kv_dtype=dtype, fused=engine.fused)
     sizes = [_sizes(case, model, options) for case in used]
-    first = [_location(case.ttft_s, 1) for case in used]
+    alone = [(case, size) for case, size in zip(used, sizes, strict=True) if case.workload.batch == 1]
+    first = [_location(case.ttft_s, 1) for case, _ in alone]
     decoded = [(case, size) for case, size in zip(used, sizes, strict=True) if case.workload.output_tokens > 1]
     steps = [_location(case.decode_s, case.workload.output_tokens - 1) for case, _ in decoded]
     components = {
-        **_fit(f"{model.name} prefill", [size.before for size in sizes], first, _PREFILL),
+        **_fit(f"{model.name} prefill", [size.before for _, size in alone], first, _PREFILL),
         **_fit(f"{model.name} decode", [size.step for _, size in decoded], steps, _DECODE),
     }
     every = {component.name: component for size in sizes for component in (*size.before, *size.step)}
@@ -92,7 +85,7 @@ def _sizes(case: MeasuredCase, model: ModelSpec, options: Options) -> _Sizes:
         *program.prefill(model, new_tokens=prompt, cached_tokens=0.0, batch=1, options=options).components,
     )
     contexts = prompt + np.arange(1.0, max(request.output_tokens, 2), dtype=np.float64)
-    decode = program.decode_step(model, context_tokens=contexts, batch=1, options=options)
+    decode = program.decode_step(model, context_tokens=contexts, batch=request.batch, options=options)
     step = tuple(
         Component(c.name, c.count, c.ops, {name: float(np.mean(size)) for name, size in c.features.items()})
         for c in decode.components
@@ -133,12 +126,13 @@ def _fit(
         covariance = np.array(joint.covariance)[np.ix_(rows, rows)]
         seen = [c.features for components in requests for c in components if c.name == component.name]
         short = [name.partition(":")[2] for name in own]
+        sizes = carriers[kind] if kind is not None else ()
         parts[component.name] = joint.model_copy(
             update={
                 "coefficients": {s: joint.coefficients[name] for s, name in zip(short, own, strict=True)},
                 "covariance": tuple(map(tuple, covariance.tolist())),
-                "lowest": {name: float(min(np.min(f[name]) for f in seen)) for name in short},
-                "highest": {name: float(max(np.max(f[name]) for f in seen)) for name in short},
+                "lowest": {name: float(min(np.min(f[name]) for f in seen)) for name in sizes},
+                "highest": {name: float(max(np.max(f[name]) for f in seen)) for name in sizes},
             }
         )
     return parts
@@ -168,58 +162,3 @@ def with_slice(hardware: HardwareProfile, fitted: SliceProfile) -> HardwareProfi
     key = (fitted.fingerprint, fitted.engine, fitted.dtype)
     others = [entry for entry in hardware.slices if (entry.fingerprint, entry.engine, entry.dtype) != key]
     return hardware.model_copy(update={"slices": (*others, fitted)})
-
-
-def check_endpoint(
-    cases: Sequence[MeasuredCase],
-    model: ModelSpec,
-    hardware: HardwareProfile,
-    engine: EngineProfile,
-    *,
-    dtype: str,
-    interval: float,
-) -> Validation:
-    """Compare predictions with the requests held out; the noise of the repeats stands beside the error."""
-    rows: list[ValidationRow] = []
-    held_out = [case for case in cases if case.held_out]
-    for case in held_out:
-        latency = predict(model, hardware, engine, case.workload, dtype=dtype, interval=interval).latency
-        for stage in _STAGES:
-            repeats = getattr(case, f"{stage}_s")
-            if min(repeats) > 0:
-                rows.append(row_of(case.case_id, model.name, stage, repeats, getattr(latency, f"{stage}_s")))
-    scores = [score_stage(stage, found, limit=None) for stage in _STAGES if (found := _of(rows, stage))]
-    total = next((score for score in scores if score.stage == "total"), None)
-    limit = max(_TOTAL_LIMIT, _NOISE_FACTOR * total.noise_floor) if total else None
-    scored = tuple(s.model_copy(update={"limit": limit}) if s.stage == "total" else s for s in scores)
-    verdict, reasons = _verdict(total, limit)
-    return Validation(
-        hardware=hardware.key,
-        engine=engine.key,
-        dtype=dtype,
-        interval=interval,
-        n=len(held_out),
-        **overall(rows),
-        share_undisturbed=None,
-        verdict=verdict,
-        reasons=reasons,
-        stages=scored,
-        rows=tuple(rows),
-    )
-
-
-def _verdict(total: StageScore | None, limit: float | None) -> tuple[Verdict, tuple[str, ...]]:
-    if total is None or limit is None or total.n < _LEAST_CASES:
-        held_out = total.n if total else 0
-        return "inconclusive", (f"{held_out} requests held out, expected {_LEAST_CASES} or more",)
-    if total.noise_floor > _MOST_NOISE:
-        return "inconclusive", (
-            f"repeats of one request differ by {total.noise_floor:.0%}: run again on a quieter machine or with more",
-        )
-    if total.mape > limit:
-        return "failed", (f"total: mean error {total.mape:.1%} is above {limit:.1%}",)
-    return "passed", ()
-
-
-def _of(rows: Sequence[ValidationRow], stage: str) -> tuple[ValidationRow, ...]:
-    return tuple(row for row in rows if row.stage == stage)

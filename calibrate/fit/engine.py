@@ -1,47 +1,46 @@
-"""Host costs of an engine from end-to-end runs: what the device's own time does not explain.
+"""An engine from end-to-end runs: host costs, and how well its kernels use each device.
 
-A prediction is linear in the host terms (equations 15 and 16), so that the design matrix is made of predictions: one
-with all terms zero, and one more for each term. Prediction and fit thereby share one formula.
+What whole requests cost beyond the operators that were timed alone. Predictions themselves are the model that is fitted
+(see :mod:`calibrate.fit.engine_solve`), so that prediction and fit share one formula.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
-from costmodel.cases import Case, case_latency
+from calibrate.fit.engine_solve import Row, Solution, design_rows, errors_of, solve
+from calibrate.fit.engine_terms import HOST_TERMS, pooled, unlearned, with_coefficients, with_positions
+from costmodel.cases import Case
 from costmodel.errors import CostModelError, FitError
-from costmodel.profiles import Coefficient, EngineProfile, load_hardware
+from costmodel.laws import law_named
+from costmodel.profiles import Coefficient, EngineProfile, LawFit, load_hardware
 from costmodel.specs.base import Frozen
 from costmodel.validation import SkippedCase
 
-__all__ = ["TERMS", "EngineFit", "HoldOut", "Score", "Term", "fit_engine"]
+__all__ = ["TERMS", "EngineFit", "HoldOut", "Score", "Term", "fit_engine", "halves_of"]
 
 Vector = NDArray[np.float64]
-HoldOut = Literal["shapes", "hardware", "model"]
+HoldOut = Literal["shapes", "hardware", "model", "none"]
 
-TERMS = ("step_s", "megapixel_s", "image_s", "request_s")
-"""Host terms that a prediction is linear in."""
+TERMS = HOST_TERMS
 
-# Share of a term's column that the terms taken before it must leave unexplained for it to be fitted.
-_LEAST_NEW = 1e-3
 _NEARLY_ONE = 0.95
 _LEAST_GROUPS = 3
+# A prior is all there is to a coefficient that the runs narrow down to no less than this share.
+_DETERMINED = 0.9
 
 
 class Term(Frozen):
-    """One host term after the fit.
+    """One number after the fit.
 
     Attributes
     ----------
     fitted
-        Whether the data determine it; if not, it is what it was before.
+        Whether the runs determine it; if not, it is what it was before.
     note
         Why it was kept, or what it is hard to tell from.
     """
@@ -68,6 +67,8 @@ class EngineFit(Frozen):
 
     Attributes
     ----------
+    terms
+        Host terms, then those of kernels: values and standard errors.
     rows
         Measured stages that the fit used.
     mape
@@ -86,22 +87,16 @@ class EngineFit(Frozen):
     skipped: tuple[SkippedCase, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    case: Case
-    measured_s: float
-    base_s: float
-    slopes: Vector
-
-    @property
-    def group(self) -> str:
-        return f"{self.case.hardware} {self.case.quantization}"
-
-
 def fit_engine(
-    cases: Sequence[Case], start: EngineProfile, *, hardware: str | None = None, hold_out: HoldOut = "shapes"
+    cases: Sequence[Case],
+    start: EngineProfile,
+    *,
+    hardware: str | None = None,
+    hold_out: HoldOut = "shapes",
+    kernels: bool = False,
+    relearn: bool = False,
 ) -> EngineFit:
-    """Fit the host terms of an engine.
+    """Fit an engine.
 
     Parameters
     ----------
@@ -112,166 +107,143 @@ def fit_engine(
     hardware
         Profile to use for all cases instead of the one that each names.
     hold_out
-        What is left out in turn for the check: half of the shapes, one device, or one model.
+        What is left out in turn for the check: half of the shapes, one device, one model, or nothing.
+    kernels
+        Whether to fit, beside the host terms, how well the engine's GEMMs use each device.
+    relearn
+        Whether the engine's own kernels start from their laws' assumptions, not from what other devices showed.
 
     Raises
     ------
     FitError
         If no case can be predicted, or none of the terms is determined.
     """
-    rows, skipped = _design(cases, start, hardware)
-    if not rows:
+    if relearn:
+        start = unlearned(start)
+    if kernels:
+        start = _forget(start, {hardware or case.hardware for case in cases})
+    found, skipped = _rows(cases, start, hardware)
+    if not found:
         reason = f": {skipped[0].reason}" if skipped else ""
         raise FitError(f"none of {len(cases)} case(s) can be predicted{reason}")
-    solution = _solve(rows, start)
-    if not solution.active:
+    solution = solve(found, start, kernels=kernels)
+    if not any(solution.free[index].use is None for index in solution.active):
         raise FitError("the runs determine none of the host terms; expected runs of several output lengths or images")
-    stderr = _stderr(rows, start, solution)
-    terms = tuple(_term(name, start, solution, stderr) for name in TERMS)
-    engine = start.model_copy(update={term.name: term.coefficient for term in terms})
+    stderr = _stderr(found, solution)
+    terms = tuple(_term(index, start, solution, stderr) for index in range(len(solution.free)))
+    engine = with_coefficients(start, solution.free, [term.coefficient for term in terms])
     return EngineFit(
-        engine=engine,
+        engine=pooled(_with_spread(engine, found, solution, stderr)),
         terms=terms,
-        rows=len(rows),
-        mape=float(np.mean(np.abs(_errors(rows, solution.values)))),
+        rows=len(found),
+        mape=float(np.mean(np.abs(solution.errors))),
         hold_out=hold_out,
-        held_out=_held_out(rows, start, hold_out),
+        held_out=_held_out(found, start, hold_out, kernels=kernels),
         skipped=tuple(skipped),
     )
 
 
-def _design(cases: Sequence[Case], start: EngineProfile, hardware: str | None) -> tuple[list[_Row], list[SkippedCase]]:
-    nothing = Coefficient(value=0.0, stderr=0.0, source="assumed")
-    second = nothing.model_copy(update={"value": 1.0})
-    bare = start.model_copy(update=dict.fromkeys(TERMS, nothing))
-    engines = [bare, *(bare.model_copy(update={name: second}) for name in TERMS)]
-    rows: list[_Row] = []
+def _forget(start: EngineProfile, devices: set[str]) -> EngineProfile:
+    """Without what earlier runs showed of these devices: these runs may be the same."""
+    kept = {key: laws for key, laws in start.device_kernels.items() if key not in devices}
+    return start.model_copy(update={"device_kernels": kept})
+
+
+def _rows(cases: Sequence[Case], start: EngineProfile, hardware: str | None) -> tuple[list[Row], list[SkippedCase]]:
+    rows: list[Row] = []
     skipped: list[SkippedCase] = []
     for case in cases:
         try:
-            device = load_hardware(hardware or case.hardware)
-            latencies = [case_latency(case, device, engine) for engine in engines]
+            rows += design_rows(case, load_hardware(hardware or case.hardware), start)
         except CostModelError as error:
             skipped.append(SkippedCase(case_id=case.case_id, reason=str(error)))
-            continue
-        for stage, measured_s in _independent_stages(case.measured_s).items():
-            base, *slopes = (float(getattr(latency, f"{stage}_s").value) for latency in latencies)
-            rows.append(_Row(case, measured_s, base, np.array(slopes) - base))
     return rows, skipped
 
 
-def _independent_stages(measured_s: Mapping[str, float]) -> dict[str, float]:
-    """Stages that took time; a total is left out where its two parts are there."""
-    found = {stage: time_s for stage, time_s in measured_s.items() if time_s > 0}
-    if "ttft" in found and ("tpot" in found or "decode" in found):
-        found.pop("total", None)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Solution:
-    """Values of all terms, which of them are fitted, and their covariance (fitted ones only)."""
-
-    values: Vector
-    active: tuple[int, ...]
-    covariance: Vector
-
-
-def _solve(rows: Sequence[_Row], start: EngineProfile) -> _Solution:
-    """Non-negative least squares on the relative error."""
-    measured = np.array([row.measured_s for row in rows])
-    design = np.array([row.slopes for row in rows]) / measured[:, None]
-    values = np.array([getattr(start, name).value for name in TERMS], dtype=np.float64)
-    known = np.array([getattr(start, name).stderr for name in TERMS])
-    active = _told_apart(design, known)
-    kept = [index for index in range(len(TERMS)) if index not in active]
-    target = 1 - np.array([row.base_s for row in rows]) / measured - design[:, kept] @ values[kept]
-    if not active:
-        return _Solution(values, (), np.zeros((0, 0)))
-    chosen = design[:, list(active)]
-    scale = np.linalg.norm(chosen, axis=0)
-    solution, _ = nnls(chosen / scale, target)
-    values[list(active)] = solution / scale
-    residual = chosen @ values[list(active)] - target
-    variance = float(residual @ residual) / max(len(rows) - len(active), 1)
-    covariance = np.linalg.pinv((chosen / scale).T @ (chosen / scale)) * variance / np.outer(scale, scale)
-    return _Solution(values, active, np.asarray(covariance, dtype=np.float64))
-
-
-def _told_apart(design: Vector, known: Vector) -> tuple[int, ...]:
-    """Terms whose column is more than a mixture of others; where that leaves a choice, those known least so far."""
-    lengths = np.linalg.norm(design, axis=0)
-    basis: list[Vector] = []
-    active: list[int] = []
-    for index in np.argsort(-lengths * known, kind="stable").tolist():
-        column = design[:, index]
-        rest = column - sum((axis * float(axis @ column) for axis in basis), start=np.zeros(len(column)))
-        left = float(np.linalg.norm(rest))
-        if lengths[index] > 0 and left > _LEAST_NEW * lengths[index] and len(active) < len(column):
-            basis.append(rest / left)
-            active.append(index)
-    return tuple(active)
-
-
-def _stderr(rows: Sequence[_Row], start: EngineProfile, solution: _Solution) -> Vector:
+def _stderr(rows: Sequence[Row], solution: Solution) -> Vector:
     """Standard errors: the larger of those of the residuals and of leaving out one model on one device at a time.
 
     The error of the kernels is shared by all runs of a model on a device: residuals alone would hide it.
     """
-    plain = np.zeros(len(TERMS))
-    plain[list(solution.active)] = np.sqrt(np.diag(solution.covariance))
-    groups = sorted({(row.group, row.case.model) for row in rows})
+    plain = np.zeros(len(solution.free))
+    plain[list(solution.active)] = np.sqrt(np.diag(solution.covariance()))
+    label = [(row.group, row.case.model) for row in rows]
+    groups = sorted(set(label))
     if len(groups) < _LEAST_GROUPS:
         return plain
-    without = np.array(
-        [_solve([row for row in rows if (row.group, row.case.model) != group], start).values for group in groups]
-    )
+    without = np.array([solution.without(np.array([each == group for each in label])) for group in groups])
     spread = np.sum((without - without.mean(axis=0)) ** 2, axis=0) * (len(groups) - 1) / len(groups)
     return np.asarray(np.maximum(plain, np.sqrt(spread)), dtype=np.float64)
 
 
-def _term(name: str, start: EngineProfile, solution: _Solution, stderr: Vector) -> Term:
-    index = TERMS.index(name)
+def _term(index: int, start: EngineProfile, solution: Solution, stderr: Vector) -> Term:
+    free = solution.free[index]
     if index not in solution.active:
-        mixed = " and ".join(TERMS[i] for i in solution.active)
+        mixed = " and ".join(solution.free[i].name for i in solution.active if solution.free[i].use is None)
         note = f"the runs can't tell it from {mixed}; kept as it was"
-        return Term(name=name, coefficient=getattr(start, name), fitted=False, note=note)
-    value = Coefficient(value=float(solution.values[index]), stderr=float(stderr[index]), source="fitted")
-    return Term(name=name, coefficient=value, fitted=True, note=_hard_to_tell(index, solution))
+        return Term(name=free.name, coefficient=getattr(start, free.field), fitted=False, note=note)
+    position, sd = float(solution.positions[index]), float(stderr[index])
+    determined = sd < _DETERMINED * free.prior_sd
+    value = free.coefficient(position, min(sd, free.prior_sd), "fitted" if determined else "assumed")
+    notes = _hard_to_tell(index, solution)
+    if not determined:
+        notes.append("the runs say no more than was assumed")
+    if position <= free.low:
+        notes.append("at its bound: the device's time alone explains the runs" if free.use is None else "at its bound")
+    return Term(name=free.name, coefficient=value, fitted=determined, note="; ".join(notes))
 
 
-def _hard_to_tell(index: int, solution: _Solution) -> str:
+def _hard_to_tell(index: int, solution: Solution) -> list[str]:
+    covariance = solution.covariance()
     position = solution.active.index(index)
-    sd = np.sqrt(np.diag(solution.covariance))
-    correlation = solution.covariance[position] / np.maximum(sd * sd[position], np.finfo(float).tiny)
+    sd = np.sqrt(np.diag(covariance))
+    correlation = covariance[position] / np.maximum(sd * sd[position], np.finfo(float).tiny)
     partners = [
-        f"{TERMS[other]} ({correlation[i]:+.2f})"
+        f"{solution.free[other].name} ({correlation[i]:+.2f})"
         for i, other in enumerate(solution.active)
         if other != index and abs(correlation[i]) > _NEARLY_ONE
     ]
-    notes = [f"hard to tell from {', '.join(partners)}"] if partners else []
-    if solution.values[index] == 0:
-        notes.append("at its bound: the device's time alone explains the runs")
-    return "; ".join(notes)
+    return [f"hard to tell from {', '.join(partners)}"] if partners else []
 
 
-def _errors(rows: Sequence[_Row], values: Vector) -> Vector:
-    """Predicted / measured - 1."""
-    return np.array([(row.base_s + float(row.slopes @ values)) / row.measured_s - 1 for row in rows])
+def _with_spread(engine: EngineProfile, rows: Sequence[Row], solution: Solution, stderr: Vector) -> EngineProfile:
+    """Laws of devices with the covariance of their coefficients and the spread of the runs around them."""
+    devices = {hardware: dict(laws) for hardware, laws in engine.device_kernels.items()}
+    for use in {term.use.hardware + term.use.key: term.use for term in solution.free if term.use}.values():
+        moved = {term.field: i for i, term in enumerate(solution.free) if term.use == use}
+        law = devices[use.hardware][use.key]
+        errors = solution.errors[[row.hardware.key == use.hardware for row in rows]]
+        devices[use.hardware][use.key] = law.model_copy(
+            update={
+                "covariance": _covariance(law, moved, stderr),
+                "residual_log_sd": float(np.sqrt(np.mean(errors**2))),
+                "rows": len(errors),
+            }
+        )
+    return engine.model_copy(update={"device_kernels": devices})
 
 
-def _held_out(rows: Sequence[_Row], start: EngineProfile, hold_out: HoldOut) -> tuple[Score, ...]:
+def _covariance(law: LawFit, moved: Mapping[str, int], stderr: Vector) -> tuple[tuple[float, ...], ...]:
+    names = [parameter.name for parameter in law_named(law.law).parameters]
+    sds = [float(stderr[moved[name]]) if name in moved else 0.0 for name in names]
+    return tuple(tuple(row) for row in np.diag(np.square(sds)).tolist())
+
+
+def _held_out(rows: Sequence[Row], start: EngineProfile, hold_out: HoldOut, *, kernels: bool) -> tuple[Score, ...]:
     """Scores of every row by a fit without its part; empty where there is only one part."""
+    if hold_out == "none":
+        return ()
     part_of = _parts(rows, hold_out)
     parts = sorted({part_of(row) for row in rows})
     if len(parts) < 2:
         return ()
-    found: list[tuple[_Row, float]] = []
+    found: list[tuple[Row, float]] = []
     for part in parts:
         others = [row for row in rows if part_of(row) != part]
         left_out = [row for row in rows if part_of(row) == part]
-        errors = _errors(left_out, _solve(others, start).values)
-        found += zip(left_out, errors.tolist(), strict=True)
+        solution = solve(others, start, kernels=kernels)
+        engine = pooled(with_positions(start, solution.free, solution.positions.tolist()))
+        found += zip(left_out, errors_of(left_out, engine, kernels=kernels).tolist(), strict=True)
     groups = sorted({row.group for row, _ in found})
     scores = [_score("all", [error for _, error in found])]
     if len(groups) > 1:
@@ -279,21 +251,40 @@ def _held_out(rows: Sequence[_Row], start: EngineProfile, hold_out: HoldOut) -> 
     return tuple(scores)
 
 
-def _parts(rows: Sequence[_Row], hold_out: HoldOut) -> Callable[[_Row], str]:
+def _parts(rows: Sequence[Row], hold_out: HoldOut) -> Callable[[Row], str]:
     if hold_out == "hardware":
-        return lambda row: row.case.hardware
+        return lambda row: row.hardware.key
     if hold_out == "model":
         return lambda row: row.case.model
-    shapes = sorted({_shape(row.case) for row in rows})
-    # In order, every other shape would have the same output length.
-    random.Random(0).shuffle(shapes)
-    half = {shape: str(index % 2) for index, shape in enumerate(shapes)}
-    return lambda row: half[_shape(row.case)]
+    half = halves_of([row.case for row in rows])
+    return lambda row: half(row.case)
 
 
-def _shape(case: Case) -> tuple[str, int, int, int]:
+def halves_of(cases: Sequence[Case]) -> Callable[[Case], str]:
+    """Which half of the shapes a case is in, ``0`` or ``1``."""
+    half = _halves({_shape(case) for case in cases})
+    return lambda case: half[_shape(case)]
+
+
+_Shape = tuple[int, int, str, int]
+
+
+def _shape(case: Case) -> _Shape:
     request = case.workload
-    return ";".join(map(str, request.images)), request.prompt_tokens, request.output_tokens, request.batch
+    return request.output_tokens, request.prompt_tokens, ";".join(map(str, request.images)), request.batch
+
+
+def _halves(shapes: set[_Shape]) -> dict[_Shape, str]:
+    """Two halves by design: a chessboard over answer lengths and, within one, prompts and images in order.
+
+    Both halves have short and long answers, prompts and images.
+    """
+    answers = sorted({shape[0] for shape in shapes})
+    return {
+        shape: str((place + turn) % 2)
+        for turn, answer in enumerate(answers)
+        for place, shape in enumerate(sorted(shape for shape in shapes if shape[0] == answer))
+    }
 
 
 def _score(group: str, errors: Sequence[float]) -> Score:

@@ -23,9 +23,9 @@ from costmodel.files import check_writable, existing_file
 from costmodel.policy.agreement import matcher_named
 from costmodel.policy.catalog import plan_named
 from costmodel.policy.catalog.record import record
-from costmodel.policy.latency import Served
 from costmodel.policy.plan import Plan, Role, Transfer
 from costmodel.policy.run import Item
+from costmodel.policy.serving import Served
 from costmodel.policy.traces import write_traces
 from costmodel.specs.model import ModelSpec
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from calibrate.policies.runner import ItemRun
 from costmodel.policy.bootstrap import wilson
-from costmodel.policy.latency import Deployment, ModelClock, Served, ask_groups
+from costmodel.policy.latency import Deployment, ModelClock, ask_groups
 from costmodel.policy.plan import Plan, Role
+from costmodel.policy.serving import Served
 from costmodel.render import Table
 from costmodel.specs.base import Frozen
 from costmodel.units import format_seconds
@@ -80,9 +81,7 @@ def predicted_s(plan: Plan, runs: Sequence[ItemRun], served: dict[Role, Served],
         prompts = np.array([t.prompt_tokens for _, _, t in rows], dtype=float)
         outputs = np.array([t.output_tokens for _, _, t in rows], dtype=float)
         clocks[role] = ModelClock(
-            each.model,
-            each.hardware,
-            each.engine,
+            each,
             [t.images for _, _, t in rows],
             longest_context=int((prompts + outputs).max()),
             dtype=dtype,

@@ -15,6 +15,7 @@ from costmodel.laws.gemm_block_scaled import BLOCK_SCALED_GEMM_LAWS
 from costmodel.laws.gemm_quantised import QUANTISED_GEMM_LAWS
 from costmodel.laws.gemm_tiled import GEMM_LAWS
 from costmodel.laws.generation_attention import GENERATION_LAWS
+from costmodel.laws.latency import LATENCY_ROOFLINE
 from costmodel.laws.moe import MOE
 from costmodel.laws.roofline import ROOFLINE
 from costmodel.laws.streaming import LAUNCH, STREAMING
@@ -25,6 +26,7 @@ LAWS: dict[str, Law] = {
     law.name: law
     for law in (
         ROOFLINE,
+        LATENCY_ROOFLINE,
         STREAMING,
         LAUNCH,
         COLLECTIVE,

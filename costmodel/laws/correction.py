@@ -48,7 +48,8 @@ def log_correction(fit: LawFit, op: Op, time_s: Num) -> Num:
     for name, scale in correction.length_scales.items():
         size = np.asarray(time_s if name == TIME else getattr(op, name), dtype=float)
         if name in correction.ranges:
-            size = np.clip(size, *correction.ranges[name])
+            low, high = correction.ranges[name]
+            size = np.minimum(np.maximum(size, low), high)
         columns.append(np.log2(size) / scale)
     broadcast = np.stack(np.broadcast_arrays(*columns), axis=-1)
     points = broadcast.reshape(-1, broadcast.shape[-1])

@@ -132,6 +132,7 @@ def _name_points(figure: Figure, choice: PolicyChoice, *, x: tuple[float, float]
     if choice.goal.budget_s is not None:
         line = (math.log10(choice.goal.budget_s) - x[0]) / (x[1] - x[0]) * _WIDTH
         taken.append((line - _MARK, 0, line + _MARK, _HEIGHT))
+    names = []
     first = sorted(choice.candidates, key=lambda each: (each.name != choice.chosen, each.name not in choice.pareto))
     for each in first:
         boxes = [_box(points[each.name], each.name, side) for side in _SIDES]
@@ -141,27 +142,30 @@ def _name_points(figure: Figure, choice: PolicyChoice, *, x: tuple[float, float]
         ]
         best = covered.index(min(covered))
         taken.append(boxes[best])
-        _name_point(figure, each, _SIDES[best], chosen=each.name == choice.chosen, front=each.name in choice.pareto)
+        standing = {"chosen": each.name == choice.chosen, "front": each.name in choice.pareto}
+        names.append(_point_name(each, _SIDES[best], **standing))
+    # All at once: plotly checks those there are with every one that is added.
+    figure.update_layout(annotations=names)
 
 
-def _name_point(figure: Figure, each: Candidate, side: tuple[str, int], *, chosen: bool, front: bool) -> None:
-    """Name beside a point, with a thin line to it where it is farther away."""
+def _point_name(each: Candidate, side: tuple[str, int], *, chosen: bool, front: bool) -> dict[str, object]:
+    """Annotation with the name beside a point, and a thin line to it where it is farther away."""
     xanchor, rise = side
-    figure.add_annotation(
-        x=math.log10(each.latency.percentile_s.value),
-        y=100 * each.accuracy.value,
-        text=f"<b>{label(each.name)}</b>" if chosen else label(each.name),
-        font={"size": 12 if front else 10},
-        showarrow=True,
-        arrowhead=0,
-        arrowwidth=0.8 if abs(rise) > _LINE else 0.1,
-        arrowcolor=translucent(GREY, 0.8 if abs(rise) > _LINE else 0.0),
-        ax=_MARK if xanchor == "left" else -_MARK,
-        ay=-rise,
-        xanchor=xanchor,
-        yanchor="middle",
-        standoff=4,
-    )
+    return {
+        "x": math.log10(each.latency.percentile_s.value),
+        "y": 100 * each.accuracy.value,
+        "text": f"<b>{label(each.name)}</b>" if chosen else label(each.name),
+        "font": {"size": 12 if front else 10},
+        "showarrow": True,
+        "arrowhead": 0,
+        "arrowwidth": 0.8 if abs(rise) > _LINE else 0.1,
+        "arrowcolor": translucent(GREY, 0.8 if abs(rise) > _LINE else 0.0),
+        "ax": _MARK if xanchor == "left" else -_MARK,
+        "ay": -rise,
+        "xanchor": xanchor,
+        "yanchor": "middle",
+        "standoff": 4,
+    }
 
 
 Box = tuple[float, float, float, float]
@@ -280,7 +284,7 @@ def _name_sides(figure: Figure, surface: Surface, first: str, second: str) -> No
         if place is not None:
             share = (place[0] - min(surface.x)) / (max(surface.x) - min(surface.x))
             anchor = "left" if share < 0.25 else "right" if share > 0.75 else "center"
-            note(figure, f"{name} faster", x=place[0], y=place[1], xanchor=anchor)
+            note(figure, f"{name}<br>faster", x=place[0], y=place[1], xanchor=anchor)
 
 
 def _clearest(surface: Surface, wanted: float) -> tuple[float, float] | None:
@@ -302,5 +306,6 @@ def _clearest(surface: Surface, wanted: float) -> tuple[float, float] | None:
 
 def _explain_lines(figure: Figure) -> None:
     for name, dash, width in (("equally fast", "solid", 3), ("between: can't be told (5 to 95 %)", "dot", 1.5)):
-        line = {"color": "#222222", "dash": dash, "width": width}
+        # In the figure they lie on colours, in the legend on the page, which may be dark.
+        line = {"color": GREY, "dash": dash, "width": width}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="lines", line=line, name=name))

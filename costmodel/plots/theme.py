@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import itertools
+import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from costmodel.errors import CostModelError, InputError
 from costmodel.files import write_atomic
 from costmodel.quantity import Quantity
-from costmodel.units import format_seconds
+from costmodel.units import format_rate, format_seconds
 
 try:
     import plotly.graph_objects as go
@@ -23,6 +26,7 @@ __all__ = [
     "CONFIG",
     "GREY",
     "LARGE",
+    "MEMORY_COLOURS",
     "MODEL_COLOURS",
     "PAGE_CSS",
     "SMALL",
@@ -30,10 +34,12 @@ __all__ = [
     "STAGE_SYMBOLS",
     "Figure",
     "band",
+    "captioned",
     "error_bars",
     "label",
     "new_figure",
     "note",
+    "si_ticks",
     "time_ticks",
     "translucent",
     "write_figure",
@@ -50,6 +56,7 @@ _SKY, _ORANGE = "#56B4E9", "#E69F00"
 SMALL, LARGE = _BLUE, _VERMILLION
 MODEL_COLOURS = (_BLUE, _VERMILLION, _GREEN, _PURPLE, _SKY, _ORANGE)
 STAGE_COLOURS = {"preprocess": _ORANGE, "encode": _SKY, "prefill": _GREEN, "decode": _PURPLE}
+MEMORY_COLOURS = (_BLUE, _ORANGE, _SKY)
 STAGE_SYMBOLS = {
     "preprocess": "triangle-up",
     "encode": "square",
@@ -62,6 +69,8 @@ STAGE_SYMBOLS = {
 GREY = "#73777D"
 _GRID = "rgba(128,128,128,0.22)"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+
+_TITLE_SPACE, _CAPTIONED_MARGIN = 30, 28
 
 CONFIG: dict[str, Any] = {
     "responsive": True,
@@ -120,11 +129,26 @@ _TEMPLATE = go.layout.Template(
 
 def new_figure(title: str, *, x: str, y: str, height: int) -> Figure:
     """Empty figure in the common style; axis titles carry the unit."""
-    figure = go.Figure()
-    figure.update_layout(template=_TEMPLATE, title_text=title, height=height)
-    figure.update_xaxes(title_text=x)
-    figure.update_yaxes(title_text=y)
+    # Plotly checks a template whenever it is set: a copy of a figure that has it is faster.
+    figure = copy.deepcopy(_empty_figure())
+    axes = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
+    figure.update_layout({"title": {"text": title}, "height": height, **axes})
     return figure
+
+
+@cache
+def _empty_figure() -> Figure:
+    return go.Figure(layout={"template": _TEMPLATE})
+
+
+def captioned(figure: Figure) -> tuple[str, dict[str, Any]]:
+    """Title, and the figure without it: a page sets it as a caption, which wraps on a narrow screen."""
+    content: dict[str, Any] = json.loads(figure.to_json())
+    layout = content["layout"]
+    caption = html.unescape(layout.pop("title")["text"])
+    layout["height"] -= _TITLE_SPACE
+    layout["margin"] = {**layout.get("margin", {}), "t": _CAPTIONED_MARGIN}
+    return caption, content
 
 
 def label(text: str) -> str:
@@ -178,6 +202,14 @@ def time_ticks(low_s: float, high_s: float) -> tuple[list[float], list[str]]:
     steps = (1, 2, 5) if decades < 2 else (1, 3) if decades < 3.5 else (1,)
     values = [value for value in _log_grid(low_s, high_s, steps) if low_s <= value <= high_s]
     return values, [format_seconds(value) for value in values]
+
+
+def si_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Ticks of a logarithmic axis at powers of ten, with decimal prefixes."""
+    decades = math.log10(high / low)
+    steps = (1, 3) if decades < 3 else (1,)
+    values = [value for value in _log_grid(low, high, steps) if low <= value <= high]
+    return values, [format_rate(value, "").strip() for value in values]
 
 
 def _log_grid(low: float, high: float, steps: Sequence[int]) -> Iterator[float]:

@@ -22,7 +22,7 @@ from costmodel.plots.theme import (
 from costmodel.units import format_seconds
 from costmodel.validation import Validation, ValidationRow
 
-__all__ = ["error_figure", "parity_figure"]
+__all__ = ["error_figure", "parity_figure", "parity_of_rows"]
 
 _TOLERANCE = 0.1
 _MARGIN = 1.3
@@ -31,8 +31,13 @@ _STAGE_WIDTH = 0.8
 
 def parity_figure(validation: Validation) -> Figure:
     """Predicted against measured time of every stage of every case, both axes logarithmic."""
+    return parity_of_rows(validation.rows)
+
+
+def parity_of_rows(every_row: Sequence[ValidationRow]) -> Figure:
+    """As :func:`parity_figure`, from rows alone."""
     figure = new_figure("Predicted against measured", x="measured time", y="predicted time", height=560)
-    rows = [row for row in validation.rows if row.measured_s > 0 and row.predicted.low > 0]
+    rows = [row for row in every_row if row.measured_s > 0 and row.predicted.low > 0]
     if not rows:
         return figure
     times = [time for row in rows for time in (row.measured_s, row.predicted.low, row.predicted.high)]

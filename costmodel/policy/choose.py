@@ -17,7 +17,7 @@ from costmodel.policy.catalog import catalog
 from costmodel.policy.catalog.always_transfer import always_transfer
 from costmodel.policy.catalog.mutual_verification import mutual_verification
 from costmodel.policy.goals import Goal, Score, best, feasible, pareto
-from costmodel.policy.latency import Deployment, ModelClock, PolicyClock, PolicyTimes, Served
+from costmodel.policy.latency import Deployment, ModelClock, PolicyClock, PolicyTimes
 from costmodel.policy.measured import measured_seconds
 from costmodel.policy.plan import Plan, Role
 from costmodel.policy.replay import Replay, missing_traces, replay
@@ -31,11 +31,21 @@ from costmodel.policy.results import (
     SkippedPlan,
 )
 from costmodel.policy.sensitivity import sensitivity
+from costmodel.policy.serving import (
+    Served,
+    Serving,
+    check_sharing,
+    cost_of,
+    device_seconds,
+    energy_at_most_j,
+    said_of,
+    serve,
+)
 from costmodel.policy.traces import Trace, TraceSet
 from costmodel.profiles import EngineProfile, HardwareProfile
 from costmodel.quantity import Quantity, normal_quantile
 from costmodel.specs.model import ModelSpec
-from costmodel.units import SECONDS_PER_HOUR, format_seconds
+from costmodel.units import format_seconds
 
 __all__ = ["choose_policy", "default_plans", "policy_clock"]
 
@@ -69,6 +79,8 @@ def choose_policy(
     goal: Goal | None = None,
     plans: Sequence[Plan] | None = None,
     deployment: Deployment | None = None,
+    serving: Mapping[Role, Serving] | None = None,
+    clock: PolicyClock | None = None,
     dtype: str = "bf16",
     interval: float = 0.9,
     price_per_hour: float | None = None,
@@ -87,6 +99,10 @@ def choose_policy(
         Candidates; all of the catalogue that the traces cover where not given.
     deployment
         One device or two, and whether a prefix is reused; one device without reuse where not given.
+    serving
+        What a model has of its own: device, engine, quantisation, price; ``hardware`` and ``engine`` are common.
+    clock
+        Predictions made before by :func:`policy_clock` for these models and items; they fix deployment and dtype.
     price_per_hour
         Of one device, for the cost of an answer.
     with_sensitivity
@@ -97,43 +113,37 @@ def choose_policy(
     Raises
     ------
     PolicyError
-        If a plan that was asked for, or every plan of the catalogue, needs answers that are not recorded; or if the
-        price is below 0.
+        If a plan that was asked for, or every plan of the catalogue, needs answers that are not recorded; if a
+        price is below 0; or if models on unlike devices are said to share one.
     TraceError
         If the traces do not fit together.
     """
     normal_quantile(interval)
-    if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
-        raise PolicyError(f"price_per_hour is {price_per_hour:g}, expected 0 or more")
+    common = Serving(hardware=hardware, engine=engine, price_per_hour=price_per_hour)
+    served = serve({"small": small, "large": large}, common, serving or {})
+    check_sharing(served, (deployment or Deployment()).devices)
     recorded = traces if isinstance(traces, TraceSet) else TraceSet.of(traces, small=small.name, large=large.name)
     wanted = goal or Goal()
     replays, skipped = _replays(plans, recorded)
-    served: dict[Role, Served] = {"small": Served(small, hardware, engine), "large": Served(large, hardware, engine)}
-    clock = policy_clock(served, recorded, deployment=deployment, dtype=dtype)
+    clock = clock or policy_clock(served, recorded, deployment=deployment, dtype=dtype)
     found = [
-        _Evaluated(
-            result.plan,
-            result,
-            clock.times(result),
-            measured_seconds(result, recorded, clock.deployment),
-            wanted.percentile,
-        )
-        for result in replays
+        _Evaluated(each.plan, each, clock.times(each), measured_seconds(each, recorded, clock.deployment), at)
+        for each, at in ((each, wanted.percentile) for each in replays)
     ]
     accuracies = PairedAccuracy.of(np.stack([each.result.correct for each in found]), seed=seed)
     scores = [each.score for each in found]
     chosen = best(scores, wanted)
-    price_w = (price_per_hour, hardware.datasheet.power_w)
     candidates = tuple(
-        _candidate(each, accuracies.accuracy(i, interval), wanted, interval, price_w) for i, each in enumerate(found)
+        _candidate(each, accuracies.accuracy(i, interval), wanted, interval, served) for i, each in enumerate(found)
     )
     comparisons = () if chosen is None else _comparisons(found, accuracies, chosen, wanted, interval)
     return PolicyChoice(
         small=small.name,
         large=large.name,
-        hardware=hardware.key,
-        engine=engine.key,
+        hardware=said_of(served, "hardware"),
+        engine=said_of(served, "engine"),
         dtype=dtype,
+        quantization=said_of(served, "quantization"),
         interval=interval,
         items=len(recorded),
         goal=wanted,
@@ -173,9 +183,7 @@ def policy_clock(
     for role, each in served.items():
         columns = [column for key, column in traces.columns.items() if key.role == role]
         longest = max(int((column.prompt_tokens + column.output_tokens).max()) for column in columns)
-        clocks[role] = ModelClock(
-            each.model, each.hardware, each.engine, traces.images, longest_context=longest, dtype=dtype
-        )
+        clocks[role] = ModelClock(each, traces.images, longest_context=longest, dtype=dtype)
     noise = {role: each.hardware.run_log_sd for role, each in served.items()}
     return PolicyClock(clocks, deployment=deployment, run_log_sd=noise)
 
@@ -208,11 +216,10 @@ def _candidate(
     accuracy: Quantity,
     goal: Goal,
     interval: float,
-    price_w: tuple[float | None, float | None],
+    served: Mapping[Role, Served],
 ) -> Candidate:
     latency = each.times.latency
-    device_s = float(sum(np.mean(busy) for busy in each.times.busy_s.values()))
-    price, power_w = price_w
+    busy_s = each.times.busy_s
     at_percentile = summary.quantity(each.at_percentile, interval)
     return Candidate(
         name=each.plan.name,
@@ -230,9 +237,9 @@ def _candidate(
         output_tokens={role: float(each.result.output_tokens(role).mean()) for role in each.times.busy_s},
         transferred_tokens=_transferred(each.result),
         measured=_measured(each.measured_s),
-        device_s=device_s,
-        cost=None if price is None else device_s * price / SECONDS_PER_HOUR,
-        energy_at_most_j=None if power_w is None else device_s * power_w,
+        device_s=device_seconds(busy_s, served),
+        cost=cost_of(busy_s, served),
+        energy_at_most_j=energy_at_most_j(busy_s, served),
     )
 
 

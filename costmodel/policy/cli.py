@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,16 +13,20 @@ from costmodel.render import Format, emit, note
 if TYPE_CHECKING:
     from costmodel.policy.plan import Plan
     from costmodel.policy.results import PolicyChoice
+    from costmodel.policy.serving import Serving
 
 __all__ = ["policy"]
 
+_BOTH = "both models"
+
 
 def policy(
+    context: typer.Context,
     small: Annotated[str, typer.Option(help="The small model, as for predict --model.")],
     large: Annotated[str, typer.Option(help="The large model.")],
     traces: Annotated[Path, typer.Option(help="Recorded answers of both (JSON Lines).")],
-    hardware: Annotated[str, typer.Option(help="Key of a device, or path of its profile.")],
-    engine: Annotated[str, typer.Option(help="Key of an engine, or path of its profile.")],
+    hardware: Annotated[str | None, typer.Option(help="Device of both: a key, or path of a profile.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine of both: a key, or path of a profile.")] = None,
     budget_s: Annotated[float | None, typer.Option(help="Most latency: the most accurate within it.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Least accuracy, 0 to 1: the fastest above it.")] = None,
     percentile: Annotated[float, typer.Option(help="Of latency over items.")] = 95.0,
@@ -33,8 +38,21 @@ def policy(
     small_name: Annotated[str | None, typer.Option(help="The small model's name in the traces, if another.")] = None,
     large_name: Annotated[str | None, typer.Option(help="The large model's name in the traces.")] = None,
     common_items: Annotated[bool, typer.Option(help="Leave out items that lack an answer.")] = False,
+    dtype: Annotated[str, typer.Option(help="Number format: bf16, fp16 or fp32.")] = "bf16",
+    quantization: Annotated[str, typer.Option(help=f"As for predict; {_BOTH}.")] = "none",
+    kv_dtype: Annotated[str | None, typer.Option(help=f"Number format of the KV cache; {_BOTH}.")] = None,
+    tp: Annotated[int, typer.Option(help=f"Devices a model is spread over; {_BOTH}.")] = 1,
     price_per_hour: Annotated[float | None, typer.Option(help="Of one device, for the cost of an answer.")] = None,
-    dtype: Annotated[str, typer.Option(help="Number format: bf16, fp16, fp32, fp8, …")] = "bf16",
+    small_hardware: Annotated[str | None, typer.Option(help="Device of the small model, if another.")] = None,
+    large_hardware: Annotated[str | None, typer.Option(help="Device of the large model.")] = None,
+    small_engine: Annotated[str | None, typer.Option(help="Engine of the small model, if another.")] = None,
+    large_engine: Annotated[str | None, typer.Option(help="Engine of the large model.")] = None,
+    small_quantization: Annotated[str | None, typer.Option(help="Of the small model, if another.")] = None,
+    large_quantization: Annotated[str | None, typer.Option(help="Of the large model.")] = None,
+    small_tp: Annotated[int | None, typer.Option(help="Of the small model, if another.")] = None,
+    large_tp: Annotated[int | None, typer.Option(help="Of the large model.")] = None,
+    small_price: Annotated[float | None, typer.Option(help="Per hour of a device of the small model.")] = None,
+    large_price: Annotated[float | None, typer.Option(help="Per hour of a device of the large model.")] = None,
     interval: Annotated[float, typer.Option(help="Probability that the intervals hold.")] = 0.9,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     sensitivity: Annotated[bool, typer.Option(help="Look for what makes the choice flip.")] = True,
@@ -48,37 +66,70 @@ def policy(
     Example: costmodel policy --small Qwen/Qwen3-VL-2B-Instruct --large Qwen/Qwen3-VL-8B-Instruct
     --traces traces.jsonl --hardware h100-sxm --engine vllm-0.7.2 --budget-s 2
     """
+    _choose(SimpleNamespace(**context.params))
+
+
+def _choose(given: SimpleNamespace) -> None:
+    """Load what the options name, choose, show."""
     from costmodel import load_engine, load_hardware, load_model
     from costmodel.policy.choose import choose_policy
     from costmodel.policy.goals import Goal
     from costmodel.policy.latency import Deployment
     from costmodel.policy.traces import TraceSet, read_traces
 
-    goal = Goal(budget_s=budget_s, min_accuracy=min_accuracy, percentile=percentile)
-    deployment = Deployment(devices=devices, reuse_prefix=reuse_prefix)
-    small_spec, large_spec = load_model(small), load_model(large)
+    goal = Goal(budget_s=given.budget_s, min_accuracy=given.min_accuracy, percentile=given.percentile)
+    deployment = Deployment(devices=given.devices, reuse_prefix=given.reuse_prefix)
+    small, large = load_model(given.small), load_model(given.large)
+    hardware = load_hardware(_needed("hardware", given.hardware, given.small_hardware, given.large_hardware))
+    engine = load_engine(_needed("engine", given.engine, given.small_engine, given.large_engine))
     recorded = TraceSet.of(
-        read_traces(traces),
-        small=small_name or small_spec.name,
-        large=large_name or large_spec.name,
-        common_items=common_items,
+        read_traces(given.traces),
+        small=given.small_name or small.name,
+        large=given.large_name or large.name,
+        common_items=given.common_items,
     )
     result = choose_policy(
-        small_spec,
-        large_spec,
+        small,
+        large,
         recorded,
-        load_hardware(hardware),
-        load_engine(engine),
+        hardware,
+        engine,
         goal=goal,
-        plans=_plans(candidate),
+        plans=_plans(given.candidate),
         deployment=deployment,
-        dtype=dtype,
-        interval=interval,
-        price_per_hour=price_per_hour,
-        with_sensitivity=sensitivity,
-        seed=seed,
+        serving={"small": _serving(given, "small"), "large": _serving(given, "large")},
+        dtype=given.dtype,
+        interval=given.interval,
+        price_per_hour=given.price_per_hour,
+        with_sensitivity=given.sensitivity,
+        seed=given.seed,
     )
-    _show(result, output, plot)
+    _show(result, given.output, given.plot)
+
+
+def _needed(what: str, common: str | None, small: str | None, large: str | None) -> str:
+    """The one for both models, or that of either where each has its own."""
+    from costmodel.errors import PolicyError
+
+    if common is None and (small is None or large is None):
+        raise PolicyError(f"no {what} is given: expected --{what}, or --small-{what} and --large-{what}")
+    return common or small or ""
+
+
+def _serving(given: SimpleNamespace, role: str) -> Serving:
+    """What one model has of its own, and the number formats of both."""
+    from costmodel import load_engine, load_hardware
+    from costmodel.policy.serving import Serving
+
+    own = {name: getattr(given, f"{role}_{name}") for name in ("hardware", "engine", "quantization", "tp", "price")}
+    return Serving(
+        hardware=None if own["hardware"] is None else load_hardware(own["hardware"]),
+        engine=None if own["engine"] is None else load_engine(own["engine"]),
+        quantization=own["quantization"] or given.quantization,
+        kv_dtype=given.kv_dtype,
+        num_devices=given.tp if own["tp"] is None else own["tp"],
+        price_per_hour=own["price"],
+    )
 
 
 def _show(result: PolicyChoice, output: Format, plot: Path | None) -> None:

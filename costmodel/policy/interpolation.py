@@ -33,6 +33,12 @@ class Table:
             {s: np.array([float(each.sd_s.get(s, 0.0)) for each in estimates]) for s in sources},
         )
 
+    @classmethod
+    def over(cls, grid: Floats, each: Estimate) -> Table:
+        """Tabulate an estimate that was made for the whole grid at once."""
+        spread_out = broadcast(each, grid.shape)
+        return cls(grid, np.asarray(spread_out.value_s), {s: np.asarray(sd) for s, sd in spread_out.sd_s.items()})
+
     def at(self, x: Floats) -> Estimate:
         """Interpolated."""
         return Estimate(

@@ -21,15 +21,14 @@ from costmodel.estimate import Estimate, total
 from costmodel.policy.interpolation import Table, broadcast, spread, whole_grid
 from costmodel.policy.plan import Ask, Plan, Role, groups
 from costmodel.policy.replay import Replay, Used
-from costmodel.predict import estimate
-from costmodel.profiles import EngineProfile, HardwareProfile
+from costmodel.policy.serving import Served
+from costmodel.predict import Forecast, estimate
 from costmodel.specs.base import Flag, Frozen
 from costmodel.specs.images import ImageSize
-from costmodel.specs.model import ModelSpec
 from costmodel.specs.workload import Workload
 from costmodel.units import MEGA
 
-__all__ = ["Deployment", "ModelClock", "PolicyClock", "PolicyTimes", "Scale", "Served", "ask_groups", "scaled_tokens"]
+__all__ = ["Deployment", "ModelClock", "PolicyClock", "PolicyTimes", "Scale", "ask_groups", "scaled_tokens"]
 
 Floats = NDArray[np.float64]
 Images = tuple[ImageSize, ...]
@@ -61,15 +60,6 @@ class Deployment(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A model, and what it runs on."""
-
-    model: ModelSpec
-    hardware: HardwareProfile
-    engine: EngineProfile
-
-
-@dataclass(frozen=True, slots=True)
 class Scale:
     """What if: factors on output lengths and on predicted times, by model."""
 
@@ -82,23 +72,17 @@ class ModelClock:
 
     Parameters
     ----------
+    served
+        The model, and how it is served.
     images
         Image sizes of every item.
     longest_context
         Most tokens that any request of this model holds at its end, visual tokens not included.
     """
 
-    def __init__(
-        self,
-        model: ModelSpec,
-        hardware: HardwareProfile,
-        engine: EngineProfile,
-        images: Sequence[Images],
-        *,
-        longest_context: int,
-        dtype: str = "bf16",
-    ) -> None:
-        self.model, self._hardware, self._engine, self._dtype = model, hardware, engine, dtype
+    def __init__(self, served: Served, images: Sequence[Images], *, longest_context: int, dtype: str = "bf16") -> None:
+        self.model, self._served, self._dtype = served.model, served, dtype
+        model = served.model
         distinct = list(dict.fromkeys(images))
         number = {sizes: i for i, sizes in enumerate(distinct)}
         self._of_item = np.array([number[sizes] for sizes in images], dtype=np.int64)
@@ -116,9 +100,22 @@ class ModelClock:
         workload = Workload(
             images=images, prompt_tokens=prompt_tokens, output_tokens=output_tokens, cached_prefix_tokens=cached
         )
-        forecast = estimate(self.model, self._hardware, self._engine, workload, dtype=self._dtype)
+        forecast = self._forecast(workload)
         self.warnings |= dict.fromkeys(forecast.pricer.warnings)
         return forecast.stages
+
+    def _forecast(self, workload: Workload) -> Forecast:
+        served = self._served
+        return estimate(
+            self.model,
+            served.hardware,
+            served.engine,
+            workload,
+            dtype=self._dtype,
+            kv_dtype=served.kv_dtype,
+            quantization=served.quantization,
+            num_devices=served.num_devices,
+        )
 
     @cached_property
     def _contexts(self) -> Floats:
@@ -129,11 +126,14 @@ class ModelClock:
     @cached_property
     def _by_context(self) -> tuple[Table, Table]:
         """Prefill and one decode step, by context length; neither depends on what is text and what is image."""
-        found = [self._stages((), prompt_tokens=int(context)) for context in self._contexts]
-        prefill = Table.of(self._contexts.tolist(), [stages["prefill"] for stages in found])
-        # The one step of an answer of two tokens is averaged over contexts from c + 1/2 to c + 3/2.
-        step = Table.of((self._contexts + 1).tolist(), [stages["decode"] for stages in found])
-        return prefill, step
+        longest = Workload(prompt_tokens=int(self._contexts[-1]), output_tokens=2)
+        forecast = self._forecast(longest)
+        pricer, options = forecast.pricer, forecast.options
+        prefill = program.prefill(self.model, new_tokens=self._contexts, cached_tokens=0.0, batch=1, options=options)
+        step = program.decode_step(self.model, context_tokens=self._contexts + 1, batch=1, options=options)
+        tables = Table.over(self._contexts, pricer.stage(prefill)), Table.over(self._contexts + 1, pricer.stage(step))
+        self.warnings |= dict.fromkeys(pricer.warnings)
+        return tables
 
     @cached_property
     def _fronts(self) -> tuple[Estimate, Estimate]:
@@ -159,7 +159,7 @@ class ModelClock:
             chosen = spread(np.flatnonzero(counts == count), patches, _MOST_IMAGE_SETS)
             fronts = [self._front(self._distinct[i]) for i in chosen]
             tables[count] = Table.of(patches[chosen].tolist(), fronts), pixels[chosen]
-        per_megapixel = self._engine.megapixel_s.value
+        per_megapixel = self._served.engine.megapixel_s.value
         parts = np.zeros(len(counts))
         sources = dict.fromkeys(source for table, _ in tables.values() for source in table.sd_s)
         sds = {source: np.zeros(len(counts)) for source in sources}

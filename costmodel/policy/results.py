@@ -155,6 +155,7 @@ class PolicyChoice(Frozen):
     hardware: str
     engine: str
     dtype: str
+    quantization: str = "none"
     interval: float
     items: int
     goal: Goal

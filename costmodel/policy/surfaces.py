@@ -12,9 +12,13 @@ from costmodel.errors import PolicyError
 from costmodel.estimate import Estimate, total
 from costmodel.policy.catalog.mutual_verification import mutual_verification
 from costmodel.policy.expected import Aggregates, MeanTokens, expect
-from costmodel.policy.latency import ModelClock, Served
+from costmodel.policy.interpolation import Table
+from costmodel.policy.latency import ModelClock
+from costmodel.policy.serving import Served
+from costmodel.predict import estimate
 from costmodel.specs.base import Frozen
 from costmodel.specs.images import ImageSize
+from costmodel.specs.workload import Workload
 
 __all__ = ["Surface", "framework_surface", "image_surface", "token_surface"]
 
@@ -53,15 +57,31 @@ def token_surface(
     prompt_tokens: int,
     small_tokens: Sequence[int],
     large_tokens: Sequence[int],
+    batch: int = 1,
     dtype: str = "bf16",
+    quantization: str = "none",
+    num_devices: int = 1,
 ) -> Surface:
     """Output tokens of both models: where the large model's answer is the faster one."""
     x, y = _grid(small_tokens, large_tokens)
-    clocks = _clocks((small, large), [images] * x.size, prompt_tokens + max(*small_tokens, *large_tokens), dtype)
-    prompts = np.full(x.size, float(prompt_tokens))
+    request = Workload(images=images, prompt_tokens=prompt_tokens, output_tokens=1, batch=batch)
+
+    def answers(served: Served, role: str, lengths: Sequence[int], at: Floats) -> Estimate:
+        forecast = estimate(
+            served.model,
+            served.hardware,
+            served.engine,
+            request,
+            dtype=dtype,
+            quantization=quantization,
+            num_devices=num_devices,
+        )
+        each = np.array(lengths, dtype=float)
+        return _run(served, role, Table.over(each, forecast.with_output(each)).at(at))
+
     return _surface(
-        _run(large, "large", clocks[1].ask(prompts, y)),
-        _run(small, "small", clocks[0].ask(prompts, x)),
+        answers(large, "large", large_tokens, y),
+        answers(small, "small", small_tokens, x),
         title="Which answer is faster, by its length",
         names=(large.model.name, small.model.name),
         x=("output tokens of the small model", small_tokens),
@@ -170,10 +190,7 @@ def _grid(x: Sequence[float], y: Sequence[float]) -> tuple[Floats, Floats]:
 def _clocks(
     served: tuple[Served, Served], images: Sequence[tuple[ImageSize, ...]], longest: int, dtype: str
 ) -> tuple[ModelClock, ModelClock]:
-    small, large = (
-        ModelClock(each.model, each.hardware, each.engine, images, longest_context=longest, dtype=dtype)
-        for each in served
-    )
+    small, large = (ModelClock(each, images, longest_context=longest, dtype=dtype) for each in served)
     return small, large
 
 

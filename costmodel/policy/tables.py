@@ -24,11 +24,15 @@ def _candidates(choice: PolicyChoice) -> Table:
     columns = ["policy", "", "accuracy", "low", "high", percentile, "low", "high", "mean", "small tok", "large tok"]
     wanted = choice.goal.budget_s is not None or choice.goal.min_accuracy is not None
     priced = any(each.cost is not None for each in order)
-    columns += ["goal"] * wanted + ["cost/1000"] * priced
+    powered = any(each.energy_at_most_j is not None for each in order)
+    columns += ["goal"] * wanted + ["cost/1000"] * priced + ["energy <="] * powered
     return Table(
         title=_title(choice),
         columns=tuple(columns),
-        rows=tuple((*_row(each, choice), *[_reached(each)] * wanted, *[_cost(each)] * priced) for each in order),
+        rows=tuple(
+            (*_row(each, choice), *[_reached(each)] * wanted, *[_cost(each)] * priced, *[_energy(each)] * powered)
+            for each in order
+        ),
         footer=_footer(choice),
     )
 
@@ -63,6 +67,8 @@ def _routes(choice: PolicyChoice) -> Table:
 
 def _title(choice: PolicyChoice) -> str:
     where = f"{choice.hardware}, {choice.engine}, {choice.dtype}"
+    if choice.quantization != "none":
+        where += f", {choice.quantization}"
     if choice.deployment.devices > 1:
         where = f"{choice.deployment.devices} x {where}"
     if choice.deployment.reuse_prefix:
@@ -100,6 +106,10 @@ def _three(quantity: Quantity) -> tuple[float, float, float]:
 
 def _cost(each: Candidate) -> str:
     return "" if each.cost is None else f"{each.cost * KILO:.3g}"
+
+
+def _energy(each: Candidate) -> str:
+    return "" if each.energy_at_most_j is None else f"{each.energy_at_most_j:.0f} J"
 
 
 def _footer(choice: PolicyChoice) -> tuple[str, ...]:

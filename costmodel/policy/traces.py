@@ -19,7 +19,7 @@ from costmodel.policy.plan import Ask, Mode, Plan, Role
 from costmodel.specs.base import Count, Flag, Frozen, Size, first_problem
 from costmodel.specs.images import ImageSize
 
-__all__ = ["Column", "Trace", "TraceKey", "TraceSet", "key_of", "read_traces", "write_traces"]
+__all__ = ["Column", "Trace", "TraceKey", "TraceSet", "key_of", "parse_traces", "read_traces", "write_traces"]
 
 _NAMED = 3
 
@@ -196,7 +196,12 @@ class TraceSet:
 
 
 def read_traces(path: Path) -> tuple[Trace, ...]:
-    """Read a file of traces.
+    """Read a file of traces; errors as :func:`parse_traces`."""
+    return parse_traces(read_bytes(path), path.name)
+
+
+def parse_traces(raw: bytes, name: str) -> tuple[Trace, ...]:
+    """Read the content of a file of traces; ``name`` is for messages.
 
     Raises
     ------
@@ -204,9 +209,9 @@ def read_traces(path: Path) -> tuple[Trace, ...]:
         If a line is not a trace; names the line and the field.
     """
     try:
-        lines = read_bytes(path).decode("utf-8-sig").split("\n")
+        lines = raw.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
-        raise TraceError(f"{path.name}: not a text file; expected JSON Lines in UTF-8") from None
+        raise TraceError(f"{name}: not a text file; expected JSON Lines in UTF-8") from None
     traces = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -215,9 +220,9 @@ def read_traces(path: Path) -> tuple[Trace, ...]:
             traces.append(Trace.model_validate_json(line))
         except ValidationError as error:
             where, got, message = first_problem(error)
-            raise TraceError(f"{path.name}: line {number}: field {where or 'line'}: {message}, got {got}") from None
+            raise TraceError(f"{name}: line {number}: field {where or 'line'}: {message}, got {got}") from None
     if not traces:
-        raise TraceError(f"{path.name}: no traces in it; expected one JSON object a line")
+        raise TraceError(f"{name}: no traces in it; expected one JSON object a line")
     return tuple(traces)
 
 

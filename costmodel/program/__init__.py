@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from costmodel.program.decoder import decode_step, prefill, prefill_chunks
 from costmodel.program.images import cross_tokens, host_work, image_layouts, preprocess
+from costmodel.program.mixed import mixed_step
 from costmodel.program.stages import QUANTIZATIONS, Component, Options, Stage
 from costmodel.program.vision import encode
 
@@ -21,6 +22,7 @@ __all__ = [
     "encode",
     "host_work",
     "image_layouts",
+    "mixed_step",
     "prefill",
     "prefill_chunks",
     "preprocess",

@@ -15,7 +15,7 @@ from costmodel.ops import (
     Num,
     Op,
 )
-from costmodel.program.rows import Rows, share
+from costmodel.program.rows import Rows, scores, share
 from costmodel.program.stages import Options
 from costmodel.specs.model import (
     AnyAttention,
@@ -66,6 +66,8 @@ def _self_attention(spec: AttentionSpec, norm: str, rows: Rows, run: Pass) -> li
     if spec.rotary:
         ops.append(rows.pass_over("rope", "rope", q_size + new_keys))
     ops.append(_cached_attention(run, heads, kv_heads, spec.head_dim, window=spec.window, writes=new_keys > 0))
+    if not run.generating:
+        ops += scores("prefill", run.batch * heads, run.new_tokens, run.context_tokens, run.options)
     if spec.output_gate:
         ops.append(rows.pass_over("output_gate", "swiglu", q_size))
     return ops + rows.narrow("output", q_size)

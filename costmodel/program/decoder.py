@@ -14,7 +14,7 @@ from costmodel.program.rows import Rows, elementwise
 from costmodel.program.stages import Component, Features, Options, Stage
 from costmodel.specs.model import AttentionSpec, DecoderSpec, LayerGroup, ModelSpec
 
-__all__ = ["decode_step", "prefill", "prefill_chunks"]
+__all__ = ["decode_step", "head", "prefill", "prefill_chunks", "shell"]
 
 
 def prefill(
@@ -48,9 +48,10 @@ def prefill(
         generating=False,
         options=options,
     )
-    shell = _shell(model.decoder, run, "prefill", {"requests": 1.0, "tokens": batch * new_tokens})
-    head = (_head(model, batch, options),) if makes_token else ()
-    return Stage("prefill", (shell, *_layers(model.decoder, run, "prefill"), *head))
+    rows = batch * new_tokens
+    start = shell(model.decoder, rows, "prefill", {"requests": 1.0, "tokens": rows}, options)
+    end = (head(model, batch, options),) if makes_token else ()
+    return Stage("prefill", (start, *_layers(model.decoder, run, "prefill"), *end))
 
 
 def prefill_chunks(
@@ -85,8 +86,9 @@ def decode_step(model: ModelSpec, *, context_tokens: Num, batch: Num, options: O
         generating=True,
         options=options,
     )
-    shell = _shell(model.decoder, run, "decode", {"requests": 1.0, "context_tokens": context_tokens})
-    return Stage("decode", (shell, *_layers(model.decoder, run, "decode"), _head(model, batch, options)))
+    features = {"requests": 1.0, "context_tokens": context_tokens}
+    start = shell(model.decoder, 1.0 * batch, "decode", features, options)
+    return Stage("decode", (start, *_layers(model.decoder, run, "decode"), head(model, batch, options)))
 
 
 def _layers(decoder: DecoderSpec, run: Pass, phase: str) -> list[Component]:
@@ -118,9 +120,8 @@ _PHASE_FEATURES: dict[str, tuple[str, Callable[[tuple[Op, ...]], Num]]] = {
 }
 
 
-def _shell(decoder: DecoderSpec, run: Pass, phase: str, features: dict[str, Num]) -> Component:
-    """Token table, and the inputs of the layers where they have their own."""
-    rows, options = run.batch * run.new_tokens, run.options
+def shell(decoder: DecoderSpec, rows: Num, phase: str, features: dict[str, Num], options: Options) -> Component:
+    """Token table, and the inputs of the layers where they have their own, for ``rows`` tokens."""
     ops: list[Op] = [Elementwise("embedding", rows * decoder.hidden_size, options.dtype)]
     if options.num_devices > 1:
         size = rows * decoder.hidden_size * dtype_of(options.dtype).activation_bytes
@@ -131,12 +132,12 @@ def _shell(decoder: DecoderSpec, run: Pass, phase: str, features: dict[str, Num]
     return Component(f"{phase}.shell", 1, tuple(ops), features)
 
 
-def _head(model: ModelSpec, batch: Num, options: Options) -> Component:
+def head(model: ModelSpec, batch: Num, options: Options) -> Component:
     """Final norm and the map to the vocabulary, for the last token of each request only; a tied head is read too."""
     decoder, devices = model.decoder, options.num_devices
     ops: list[Op] = [
         elementwise("final_norm", decoder.final_norm, 1.0 * batch * decoder.hidden_size, options),
-        Gemm("lm_head", 1.0 * batch, decoder.vocab_size / devices, decoder.hidden_size, options.dtype),
+        Gemm("lm_head", 1.0 * batch, decoder.vocab_size / devices, decoder.hidden_size, options.vocabulary_dtype),
     ]
     if devices > 1:
         size = batch * decoder.vocab_size * dtype_of(options.dtype).activation_bytes

@@ -40,15 +40,17 @@ def preprocess(images: Iterable[ImageSize], layouts: Iterable[ImageLayout], *, b
     """Host work before the device starts, all requests of the batch; it has no operators, only sizes."""
     sizes, resized = tuple(images), tuple(layouts)
     pixels = sum(size.pixels for size in sizes)
-    return host_work(len(sizes), pixels, sum(layout.resized_pixels for layout in resized), batch=batch)
+    tiles = sum(layout.tiles for layout in resized)
+    return host_work(len(sizes), pixels, sum(layout.resized_pixels for layout in resized), tiles, batch=batch)
 
 
-def host_work(images: Num, pixels: Num, resized_pixels: Num, *, batch: Num = 1) -> Stage:
-    """Host work on so many images and pixels a request."""
+def host_work(images: Num, pixels: Num, resized_pixels: Num, tiles: Num, *, batch: Num = 1) -> Stage:
+    """Host work on so many images, pixels and tiles a request."""
     features: dict[str, Num] = {
         "requests": 1.0,
         "images": 1.0 * images * batch,
         "megapixels": pixels * batch / MEGA,
         "resized_megapixels": resized_pixels * batch / MEGA,
+        "tiles": 1.0 * tiles * batch,
     }
     return Stage("preprocess", (Component("preprocess", 1, (), features),))

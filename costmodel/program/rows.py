@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from costmodel.ops import AllReduce, Elementwise, Gemm, Num, Op, dtype_of
 from costmodel.program.stages import Options
 
-__all__ = ["Rows", "elementwise", "share"]
+__all__ = ["Rows", "elementwise", "scores", "share"]
 
 # Passes over memory of an unfused implementation: kernels that transformers launches for each of these in eager mode.
 _EAGER_PASSES = {"rms_norm": 6, "layer_norm": 1, "rope": 6, "swiglu": 2, "gelu": 1, "add": 1}
+
+
+_SCORE_PASSES = 2
 
 
 def share(count: int, devices: int) -> int:
@@ -21,6 +26,21 @@ def share(count: int, devices: int) -> int:
 def elementwise(name: str, kind: str, elements: Num, options: Options) -> Elementwise:
     """Norm, rotation, activation or addition in as many passes as the engine needs."""
     return Elementwise(name, elements, options.dtype, 1 if options.fused else _EAGER_PASSES[kind])
+
+
+def scores(stage: str, heads: Num, q_len: Num, kv_len: Num, options: Options) -> list[Op]:
+    """Attention scores that leave the kernel: written, read and written by the softmax, read (equation 72).
+
+    Parameters
+    ----------
+    heads
+        Query heads of all sequences.
+    """
+    limit = options.fused_attention_tokens.get(stage)
+    if limit is None or not np.any(np.asarray(kv_len) > limit):
+        return []
+    values: Num = heads * q_len * np.where(np.asarray(kv_len) > limit, kv_len, 0.0)
+    return [Elementwise("scores", values, options.dtype, _SCORE_PASSES)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,10 @@ class Options:
         Devices that share each layer (tensor parallelism). 1 is the plain case.
     chunk_tokens
         Most tokens of a request in one pass of a prefill (``None``: all of them).
+    quantised_vocabulary
+        Whether the scheme holds for token table and head too.
+    fused_attention_tokens
+        Longest sequence whose attention is one kernel, by stage; beyond it scores go through memory.
     """
 
     dtype: str
@@ -50,6 +54,13 @@ class Options:
     quantization: str = "none"
     num_devices: int = 1
     chunk_tokens: int | None = None
+    quantised_vocabulary: bool = False
+    fused_attention_tokens: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def vocabulary_dtype(self) -> str:
+        """Number format of token table and head."""
+        return self.linear_dtype if self.quantised_vocabulary else self.dtype
 
     @property
     def linear_dtype(self) -> str:

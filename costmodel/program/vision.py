@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from costmodel.ops import Elementwise, EncoderAttention, Gemm, Num, Op
 from costmodel.program.layers import attention_flops, group_suffix, layer_ops, matrix_flops
-from costmodel.program.rows import Rows, elementwise
+from costmodel.program.rows import Rows, elementwise, scores
 from costmodel.program.stages import Component, Features, Options, Stage
 from costmodel.specs.images import ImageLayout, TileGroup
 from costmodel.specs.model import AttentionSpec, LayerGroup, ModelSpec, PoolingSpec, ProjectionSpec, VisionSpec
@@ -67,10 +67,9 @@ def _block(vision: VisionSpec, group: LayerGroup, tiles: _Tiles, options: Option
         attention.append(rows.pass_over("qk_norm", group.norm, 2 * q_size))
     if spec.rotary:
         attention.append(rows.pass_over("rope", "rope", 2 * q_size))
-    attention += [
-        EncoderAttention("attention", count, length, heads, spec.head_dim, options.dtype)
-        for length, count in sorted(_sequences(tiles, spec.window).items())
-    ]
+    for length, count in sorted(_sequences(tiles, spec.window).items()):
+        attention.append(EncoderAttention("attention", count, length, heads, spec.head_dim, options.dtype))
+        attention += scores("encode", count * heads, length, length, options)
     ops = layer_ops(group, rows, [*attention, *rows.narrow("output", q_size)])
     features = Features(
         layers=lambda: 1.0, gemm_flops=lambda: matrix_flops(ops), attention_flops=lambda: attention_flops(ops)

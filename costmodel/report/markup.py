@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-__all__ = ["Html", "bullets", "element", "facts", "folded", "join", "table"]
+from costmodel.words import emphasised
+
+__all__ = ["Html", "bullets", "element", "facts", "folded", "join", "marked", "table"]
 
 
 class Html(str):
@@ -51,6 +53,11 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> Html:
 def bullets(items: Iterable[str]) -> Html:
     """Unordered list."""
     return element("ul", *(element("li", item) for item in items))
+
+
+def marked(text: str) -> Html:
+    """Sentence of :mod:`costmodel.words`: what matters in bold."""
+    return join(element("strong", part) if strong else part for part, strong in emphasised(text))
 
 
 def folded(summary: str, *children: str) -> Html:

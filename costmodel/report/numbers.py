@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from costmodel.plots.text import percent
 from costmodel.profiles import Coefficient
-from costmodel.units import GIGA, KILO, MEGA, TERA
+from costmodel.units import format_rate
 
-__all__ = ["FEATURE_UNITS", "coefficient_text", "rate_text", "si_text"]
+__all__ = ["FEATURE_UNITS", "coefficient_text", "rate_text"]
 
 FEATURE_UNITS = {
     "requests": "s per request",
@@ -27,21 +27,6 @@ FEATURE_UNITS = {
 _RATE_UNITS = {"gemm_flops": "FLOP/s", "attention_flops": "FLOP/s", "kv_bytes": "B/s"}
 
 
-def si_text(value: float, unit: str) -> str:
-    """Three digits with a decimal prefix.
-
-    Examples
-    --------
-    >>> si_text(3.35e12, "B/s")
-    '3.35 TB/s'
-    """
-    for scale, prefix in ((TERA, "T"), (GIGA, "G"), (MEGA, "M"), (KILO, "k")):
-        if value >= scale:
-            scaled = value / scale
-            return f"{scaled:.0f} {prefix}{unit}" if scaled >= 100 else f"{scaled:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
-
-
 def coefficient_text(coefficient: Coefficient) -> tuple[str, str, str]:
     """Value, relative standard error, source."""
     value, stderr = coefficient.value, coefficient.stderr
@@ -53,4 +38,4 @@ def rate_text(feature: str, coefficient: Coefficient) -> str:
     """Rate that a coefficient amounts to, where it is a time per FLOP or byte."""
     if feature not in _RATE_UNITS or coefficient.value <= 0:
         return ""
-    return si_text(1 / coefficient.value, _RATE_UNITS[feature])
+    return format_rate(1 / coefficient.value, _RATE_UNITS[feature])

@@ -13,13 +13,12 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from costmodel.plots import CONFIG, PAGE_CSS, Figure
+from costmodel.plots.theme import captioned
 from costmodel.report.markup import Html, element, join
 
 __all__ = ["FigureStore", "render_page"]
 
 _HERE = Path(__file__).parent
-_TITLE_SPACE = 30
-_TOP_MARGIN = 28
 
 
 class FigureStore:
@@ -31,11 +30,8 @@ class FigureStore:
     def place(self, figure: Figure) -> Html:
         """Put a figure here; its title becomes a caption, which wraps on a narrow screen."""
         name = f"figure-{len(self._data)}"
-        content: dict[str, Any] = json.loads(figure.to_json())
+        caption, content = captioned(figure)
         layout = content["layout"]
-        caption = layout.pop("title")["text"]
-        layout["height"] -= _TITLE_SPACE
-        layout["margin"] = {**layout.get("margin", {}), "t": _TOP_MARGIN}
         content["config"] = CONFIG
         self._data.append(_data_block(name, content))
         plot = element("div", class_="plot", data_figure=name, style=f"min-height:{layout['height']}px")

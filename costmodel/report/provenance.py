@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from costmodel.breakeven import BreakEven
 from costmodel.laws import LAWS
 from costmodel.plots.text import percent, prediction_names
+from costmodel.policy.results import PolicyChoice
 from costmodel.predict import Prediction
 from costmodel.profiles import EngineProfile, HardwareProfile, LawFit, SliceProfile
 from costmodel.report.markup import Html, bullets, element, facts, folded, table
-from costmodel.report.numbers import FEATURE_UNITS, coefficient_text, rate_text, si_text
-from costmodel.units import format_bytes
+from costmodel.report.numbers import FEATURE_UNITS, coefficient_text, rate_text
+from costmodel.units import format_bytes, format_rate
 
 __all__ = ["assumption_section", "command_section", "engine_section", "hardware_section"]
 
@@ -71,14 +72,15 @@ def engine_section(engine: EngineProfile) -> Html:
 def assumption_section(
     predictions: Sequence[Prediction],
     break_even: BreakEven | None,
+    policy: PolicyChoice | None,
     hardware: HardwareProfile | None,
     engine: EngineProfile | None,
 ) -> Html:
     """Assumptions, warnings, and the calibration tier behind every coefficient group."""
     assumed = _assumed(hardware, engine)
     warnings = dict.fromkeys(warning for prediction in predictions for warning in prediction.warnings)
-    if break_even is not None:
-        warnings |= dict.fromkeys(break_even.warnings)
+    for result in (break_even, policy):
+        warnings |= dict.fromkeys(result.warnings if result is not None else ())
     parts: list[Html] = [element("h2", "Assumptions and warnings"), bullets(_ASSUMPTIONS)]
     if assumed:
         parts += [element("h3", "Assumed, not measured"), bullets(assumed)]
@@ -110,9 +112,9 @@ def _provenance_rows(hardware: HardwareProfile) -> list[tuple[str, str]]:
 def _datasheet_rows(hardware: HardwareProfile) -> list[tuple[str, str]]:
     sheet = hardware.datasheet
     rows: list[tuple[str, str]] = [("kind", sheet.kind)]
-    rows += [(f"dense peak, {dtype}", si_text(peak, "FLOP/s")) for dtype, peak in sheet.peak_flops_per_s.items()]
+    rows += [(f"dense peak, {dtype}", format_rate(peak, "FLOP/s")) for dtype, peak in sheet.peak_flops_per_s.items()]
     rows += [
-        ("memory bandwidth", si_text(sheet.memory_bytes_per_s, "B/s")),
+        ("memory bandwidth", format_rate(sheet.memory_bytes_per_s, "B/s")),
         ("memory", format_bytes(sheet.memory_bytes)),
         ("last-level cache", format_bytes(sheet.cache_bytes)),
         ("multiprocessors or cores", str(sheet.multiprocessors)),
@@ -122,7 +124,7 @@ def _datasheet_rows(hardware: HardwareProfile) -> list[tuple[str, str]]:
         ("link to peers, one way", sheet.link_bytes_per_s),
     ):
         if rate is not None:
-            rows.append((name, si_text(rate, "B/s")))
+            rows.append((name, format_rate(rate, "B/s")))
     if sheet.power_w is not None:
         rows.append(("power limit", f"{sheet.power_w:.0f} W"))
     return rows

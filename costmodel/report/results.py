@@ -9,16 +9,17 @@ from costmodel.breakeven import BreakEven
 from costmodel.plots.text import (
     percent,
     prediction_names,
-    probability,
     seconds_interval,
     short_names,
     tokens_interval,
 )
+from costmodel.policy.surfaces import Surface
 from costmodel.predict import Prediction
-from costmodel.report.markup import Html, bullets, element, folded, join, table
+from costmodel.report.markup import Html, bullets, element, folded, join, marked, table
 from costmodel.report.page import FigureStore
 from costmodel.units import format_bytes, format_seconds
 from costmodel.validation import StageScore, Validation
+from costmodel.words import bound_words, break_even_words, prediction_words
 
 __all__ = ["break_even_section", "headline", "prediction_section", "validation_section"]
 
@@ -44,9 +45,9 @@ def headline(
     """Say what to remember, in sentences."""
     lines: list[Html] = []
     if break_even is not None:
-        lines += _break_even_words(break_even)
+        lines += [marked(line) for line in break_even_words(break_even)]
     else:
-        lines += [_prediction_words(prediction) for prediction in predictions]
+        lines += [marked(prediction_words(prediction)) for prediction in predictions]
     if validation is not None:
         lines.append(_verdict_words(validation))
     return element("div", *(element("p", line) for line in lines), class_="headline") if lines else None
@@ -69,7 +70,14 @@ def prediction_section(predictions: Sequence[Prediction], figures: FigureStore) 
     return element(
         "section",
         element("h2", "Predicted latency"),
-        figures.place(plots.breakdown_figure(predictions)),
+        element(
+            "div",
+            figures.place(plots.breakdown_figure(predictions)),
+            figures.place(plots.memory_figure(predictions)),
+            class_="pair",
+        ),
+        element("h3", "What bounds it"),
+        bullets(marked(line) for prediction in predictions for line in bound_words(prediction)),
         element(
             "div",
             table(of_stages, ["stage", *models], rows),
@@ -79,7 +87,7 @@ def prediction_section(predictions: Sequence[Prediction], figures: FigureStore) 
     )
 
 
-def break_even_section(result: BreakEven, figures: FigureStore) -> Html:
+def break_even_section(result: BreakEven, figures: FigureStore, surface: Surface | None = None) -> Html:
     """Latency of both models and the lengths that cost the same."""
     curve = [
         [
@@ -99,6 +107,7 @@ def break_even_section(result: BreakEven, figures: FigureStore) -> Html:
             "div",
             figures.place(plots.latency_figure(result)),
             figures.place(plots.break_even_figure(result)),
+            *(figures.place(plots.surface_figure(each)) for each in (surface,) if each is not None),
             class_="pair",
         ),
         folded(
@@ -140,46 +149,6 @@ def validation_section(validation: Validation, figures: FigureStore) -> Html:
     if validation.rows:
         parts.append(folded(f"All {len(validation.rows)} rows", _case_table(validation)))
     return element("section", *parts)
-
-
-def _prediction_words(prediction: Prediction) -> Html:
-    return join(
-        [
-            element("strong", prediction.model),
-            f" answers with {prediction.workload.output_tokens} tokens in ",
-            element("strong", seconds_interval(prediction.latency.total_s)),
-            f" on {prediction.hardware} with {prediction.engine}; the first token comes after "
-            f"{seconds_interval(prediction.latency.ttft_s)}.",
-        ]
-    )
-
-
-def _break_even_words(result: BreakEven) -> list[Html]:
-    crossing, large_tokens = result.break_even_output_tokens, result.large_output_tokens
-    place = f"On {result.hardware} with {result.engine}, "
-    if crossing is None:
-        text = f" is slower even with one token than {result.large} with {large_tokens}."
-        return [join([place, element("strong", result.small), text])]
-    lines = [
-        join(
-            [
-                f"{place}{large_tokens} output tokens of {result.large} take as long as ",
-                element("strong", tokens_interval(crossing)),
-                f" of {result.small}: {seconds_interval(result.large_s)}.",
-            ]
-        ),
-        join(
-            [
-                f"The small model is faster while its answers stay below {max(crossing.low, 1):.0f} tokens, ",
-                f"the large one once they pass {crossing.high:.0f}; in between the prediction does not tell.",
-            ]
-        ),
-    ]
-    if result.small_output_tokens is not None and result.probability_large_faster is not None:
-        chance = probability(result.probability_large_faster)
-        text = f"Against {result.small_output_tokens} tokens of the small model, the large one is faster with "
-        lines.append(join([text, element("strong", f"probability {chance}"), "."]))
-    return lines
 
 
 def _verdict_words(validation: Validation) -> Html:

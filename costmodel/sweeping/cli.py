@@ -47,6 +47,9 @@ def sweep(
     ] = None,
     cached_prefix: Annotated[Texts, typer.Option(help=f"Leading tokens already in the KV cache. {_RANGE}")] = None,
     interval: Annotated[float | None, typer.Option(help="Give intervals that hold with this probability.")] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Every decode to predict's last digit, several times slower.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help=".parquet or .csv file; another name is a folder of Parquet parts.")
     ] = None,
@@ -87,6 +90,7 @@ def sweep(
         output_tokens=counts("--output-tokens", needed("output-tokens", output_tokens)),
         batch=counts("--batch", batch or ["1"]),
         interval=interval,
+        exact=exact,
     )
     note(plan.text)
     job = Job.load(plan)

@@ -112,12 +112,18 @@ def write_part(tables: Iterable[pa.Table], file: Path) -> int:
     with atomic_path(file) as temporary:
         writer: pq.ParquetWriter | None = None
         for table in _grouped(tables):
-            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
+            writer = writer or _writer(temporary, table.schema)
             writer.write_table(table, row_group_size=_GROUP_ROWS)
             rows += table.num_rows
         if writer is not None:
             writer.close()
     return rows
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer that looks for repeated values where there are some: options repeat, times do not."""
+    repeated = [column.name for column in schema if not pa.types.is_floating(column.type)]
+    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=repeated)
 
 
 def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

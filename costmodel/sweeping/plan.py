@@ -58,6 +58,7 @@ class SweepPlan(Frozen):
     output_tokens: tuple[int, ...]
     batch: tuple[int, ...] = (1,)
     interval: float | None = None
+    exact: bool = False
 
     @cached_property
     def axes(self) -> Axes:
@@ -159,4 +160,4 @@ class Job:
             num_devices=chosen["tp"],
             chunk_tokens=chosen["prefill_chunk"],
         )
-        return Plane(self.models[chosen["model"]], pricer, options, self.plan.axes, self.plan.interval)
+        return Plane(self.models[chosen["model"]], pricer, options, self.plan.axes, self.plan.interval, self.plan.exact)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from costmodel.quantity import normal_quantile, widening
 from costmodel.specs.images import ImageLayout
 from costmodel.specs.model import ModelSpec
 from costmodel.sweeping.axes import Axes, Block
+from costmodel.sweeping.steps import StepTable, knots
 
 __all__ = ["QUANTITIES", "Columns", "Plane"]
 
@@ -42,6 +44,8 @@ class Plane:
     ----------
     interval
         Probability that the intervals should hold; ``None``: values alone.
+    exact
+        Whether decode steps are priced at the contexts of every configuration, as ``predict`` does it.
     """
 
     model: ModelSpec
@@ -49,6 +53,8 @@ class Plane:
     options: Options
     axes: Axes
     interval: float | None
+    exact: bool = False
+    _tables: dict[tuple[float, int, int], StepTable] = field(default_factory=dict)
     _layouts: dict[object, tuple[ImageLayout, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -90,6 +96,7 @@ class _Block:
         self.plane, axes = plane, plane.axes
         self.sets = axes.images[block[0]]
         self.layouts = [plane.layouts_of(images) for images in self.sets]
+        self.batches = block[4]
         self.batch = axes.batch[block[4]].astype(float)
         self.output = axes.output_tokens[block[3]].astype(float)
         prompts, cached = axes.prompt_tokens[block[1]], axes.cached_prefix_tokens[block[2]]
@@ -154,9 +161,12 @@ class _Block:
         counts = np.array([len(images) for images in self.sets], dtype=float)
         pixels = np.array([sum(size.pixels for size in images) for images in self.sets], dtype=float)
         resized = np.array([sum(x.resized_pixels for x in found) for found in self.layouts], dtype=float)
-        work = program.host_work(counts[:, None], pixels[:, None], resized[:, None], batch=self.batch)
+        tiles = np.array([sum(x.tiles for x in found) for found in self.layouts], dtype=float)
+        sizes = (each[:, None] for each in (counts, pixels, resized, tiles))
+        work = program.host_work(*sizes, batch=self.batch)
         copied = resized[:, None] * self.batch * PIXEL_BYTES
-        by_set = self.plane.pricer.preprocess(work, copied, errors=self.plane._errors)
+        rule = getattr(self.plane.model.image_rule, "rule", "")
+        by_set = self.plane.pricer.preprocess(work, copied, image_rule=rule, errors=self.plane._errors)
         return self._of_requests(by_set, (len(self.sets), len(self.batch)), self.image)
 
     def _encode(self) -> Estimate:
@@ -188,7 +198,7 @@ class _Block:
         last = np.append(request[1:] != request[:-1], True)
         rows = np.stack([tokens, self.prefix[request] + start, self.cross[request], start == 0, last], axis=1)
         distinct, row = np.unique(rows, axis=0, return_inverse=True)
-        priced = self._alike(distinct, distinct[:, 2:] * [1, 0, 1], self._passes)
+        priced = self._alike(distinct, (distinct[:, 2] > 0) + 2 * distinct[:, 4], self._passes)
         shape = (len(distinct), len(self.batch))
 
         def summed(part: Num) -> Num:
@@ -213,11 +223,50 @@ class _Block:
         return self.plane.pricer.stages([stage], errors=self.plane._errors)[0].estimate
 
     def _decode(self) -> Estimate:
+        return self._decode_exactly() if self.plane.exact else self._decode_by_table()
+
+    def _decode_by_table(self) -> Estimate:
+        """Sums of steps from a table over contexts, one for each number of vision states beside the text."""
+        rows = np.stack([self.cross, self.prompt], axis=1)
+        first = self.prompt + 0.5
+        last = first[:, None] + self.output - 1
+
+        def summed(here: Floats) -> Estimate:
+            of_cross = self.cross == here[0, 0]
+            return self._table(float(here[0, 0])).summed(first[of_cross], last[of_cross])
+
+        return self._alike(rows, self.cross, summed, (len(rows), len(self.output), len(self.batch)))
+
+    def _table(self, cross: float) -> StepTable:
+        """Steps at any context that a request of the sweep has; shared by its blocks."""
+        plane, axes, place = self.plane, self.plane.axes, (cross, self.batches.start, self.batches.stop)
+        if place not in plane._tables:
+            visual = [sum(x.visual_tokens + x.extra_text_tokens for x in plane.layouts_of(i)) for i in axes.images]
+            grid = knots(
+                float(axes.prompt_tokens.min() + min(visual)),
+                float(axes.prompt_tokens.max() + max(visual) + axes.output_tokens.max()),
+            )
+            plane._tables[place] = StepTable.of(
+                grid, len(self.batch), lambda context: self._step(context, cross, self.batch)
+            )
+        return plane._tables[place]
+
+    def _step(self, context: Num, cross: Num, batch: Num) -> Estimate:
+        stage = program.decode_step(
+            self.plane.model,
+            context_tokens=context,
+            batch=batch,
+            options=self.plane.options,
+            cross_tokens=cross if np.any(cross) else 0,
+        )
+        return self.plane.pricer.stages([stage], errors=self.plane._errors)[0].estimate
+
+    def _decode_exactly(self) -> Estimate:
         """Decode steps at the nodes of the quadrature over the context, once for each prompt length."""
         rows = np.stack([self.prompt, self.cross], axis=1)
         distinct, row = np.unique(rows, axis=0, return_inverse=True)
         shape = (len(distinct), len(self.output), len(self.batch))
-        steps = self._alike(distinct, distinct[:, 1:], self._steps, shape)
+        steps = self._alike(distinct, distinct[:, 1] > 0, self._steps, shape)
         places = row.reshape(-1)
         if np.array_equal(places, np.arange(len(distinct))):
             return steps
@@ -227,29 +276,22 @@ class _Block:
         nodes, weights = legendre(DECODE_NODES)
         prompt, cross = (column[:, None, None, None] for column in rows.T)
         steps = self.output[:, None] - 1
-        stage = program.decode_step(
-            self.plane.model,
-            context_tokens=prompt + 0.5 + steps[:, :, None] * nodes,
-            batch=self.batch[:, None],
-            options=self.plane.options,
-            cross_tokens=cross if cross.any() else 0,
-        )
-        step = self.plane.pricer.stages([stage], errors=self.plane._errors)[0].estimate
+        step = self._step(prompt + 0.5 + steps[:, :, None] * nodes, cross, self.batch[:, None])
         return step.averaged(weights).scaled(steps)
 
     def _alike(
         self,
         rows: Floats,
-        kinds: Floats,
+        kinds: NDArray[Any],
         price: Callable[[Floats], Estimate],
         shape: tuple[int, ...] | None = None,
     ) -> Estimate:
-        """Price rows; a stage has other operators where the columns ``kinds`` are zero than where they are not."""
-        number = (kinds > 0) @ (2 ** np.arange(kinds.shape[1]))
-        if (number == number[0]).all():
+        """Price rows of different ``kinds`` (a number each) apart: their stages have different operators."""
+        found = np.unique(kinds)
+        if len(found) == 1:
             return price(rows)
         shape = shape or (len(rows), len(self.batch))
-        places = [number == kind for kind in np.unique(number)]
+        places = [kinds == kind for kind in found]
         parts = [(here, price(rows[here])) for here in places]
         sources = dict.fromkeys(source for _, part in parts for source in part.sd_s)
 

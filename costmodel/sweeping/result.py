@@ -99,6 +99,7 @@ def sweep(
     batch: ArrayLike = 1,
     cached_prefix_tokens: ArrayLike = 0,
     interval: float | None = None,
+    exact: bool = False,
     **options: Any,
 ) -> Sweep:
     """Predict every combination of the given values.
@@ -111,7 +112,10 @@ def sweep(
         Image sizes of a request, for each entry of the axis: ``"640x480"``, ``"640x480+800x600"`` for two images,
         ``()`` or ``"none"`` for text only.
     interval
-        Probability that the intervals should hold; values alone where not given, which is about ten times faster.
+        Probability that the intervals should hold; values alone where not given, which is faster.
+    exact
+        Price the decode steps of every configuration as :func:`~costmodel.predict` does, several times slower, instead
+        of interpolating between contexts a sixteenth of an octave apart.
     options
         ``dtype``, ``kv_dtype``, ``quantization``, ``num_devices``, ``chunk_tokens`` as for
         :func:`~costmodel.predict`.
@@ -126,7 +130,7 @@ def sweep(
     """
     axes = Axes.of(images, prompt_tokens, cached_prefix_tokens, output_tokens, batch)
     pricer, how = set_up(model, hardware, engine, **options)
-    plane = Plane(model, pricer, how, axes, interval)
+    plane = Plane(model, pricer, how, axes, interval, exact)
     # Decode, time per token, total and memory depend on every axis.
     needed = axes.size * 8 * (4 if interval is None else 10)
     if needed > _MOST_BYTES:

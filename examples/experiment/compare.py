@@ -13,14 +13,15 @@ from costmodel.policy.bootstrap import PairedAccuracy
 from costmodel.policy.catalog import plan_named
 from costmodel.policy.catalog.always_transfer import always_transfer
 from costmodel.policy.choose import policy_clock
-from costmodel.policy.latency import PolicyClock, Served
+from costmodel.policy.latency import PolicyClock
 from costmodel.policy.replay import Replay, replay
 from costmodel.policy.results import Candidate, PolicyChoice
+from costmodel.policy.serving import Served
 from costmodel.policy.traces import TraceSet
 from costmodel.profiles import EngineProfile, HardwareProfile
 from costmodel.specs.model import ModelSpec
 
-__all__ = ["checks", "policy_rows", "selector_rows", "write_figures"]
+__all__ = ["checks", "mean_seconds", "policy_rows", "selector_rows", "write_figures"]
 
 LIMIT, NOISE_FACTOR, NEAR_BEST = 0.10, 1.5, 0.03
 Row = dict[str, Any]
@@ -65,6 +66,13 @@ def policy_rows(
 def _clock(recorded: TraceSet, models: Models, profile: HardwareProfile, engine: EngineProfile) -> PolicyClock:
     served = {"small": Served(models[0], profile, engine), "large": Served(models[1], profile, engine)}
     return policy_clock(served, recorded, dtype="fp32")  # type: ignore[arg-type]
+
+
+def mean_seconds(
+    result: Replay, recorded: TraceSet, *, models: Models, profile: HardwareProfile, engine: EngineProfile
+) -> float:
+    """Predicted latency of a policy, mean over the items."""
+    return float(np.mean(_clock(recorded, models, profile, engine).times(result).latency.value_s))
 
 
 def _said(candidate: Candidate) -> Row:
