@@ -226,5 +226,5 @@ def test_commands_fit_and_evaluate(tmp_path: Path) -> None:
 
 
 def test_every_law_is_tried_or_named() -> None:
-    tried = {law.name for _, _, law in CASES} | {"roofline", "streaming", "launch"}
+    tried = {law.name for _, _, law in CASES} | {"roofline", "latency_roofline", "streaming", "launch"}
     assert set(LAWS) == tried

@@ -157,7 +157,7 @@ _LIMITS = """## What limits it
 - *GEMM at m = 1 with fp8 on Blackwell*: single rows take a kernel two to three times slower than m = 2 does. A law
   that never falls as m grows cannot follow it; these rows are under-predicted.
 - *Block-scaled fp8 GEMMs* are timed with the host that calls them: 50 to 500 microseconds, behind which short kernels
-  hide. The device's own time is told by long ones only; a model is predicted with it (equation 62).
+  hide. The device's own time is told by long ones only; a model is predicted with it (equation 97).
 - *Generation attention on Arc B60*: short contexts of one shape scatter by 8 % in the table itself.
 - *Mixture of experts*: the load of the experts is not a size of the operator, and several kernels share one table.
 - *Collectives*: 24 points hold the switch from one shot to a ring only roughly; coverage on so few rows is coarse.
