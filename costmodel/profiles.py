@@ -92,7 +92,7 @@ class Datasheet(Frozen):
 
 
 class Correction(Frozen):
-    """Smooth factor on a law's time: Σ weight · kernel(shape, centre) is its logarithm (equation 60).
+    """Smooth factor on a law's time: Σ weight · kernel(shape, centre) is its logarithm (equation 95).
 
     The centres are the shapes that the law was fitted on.
 

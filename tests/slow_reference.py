@@ -144,7 +144,9 @@ class _Reference:
 
     def _fit(self, op: Op) -> LawFit:
         names = (op_key(op), f"{op.kind}/{op.dtype}", op.kind)
-        return next(laws[name] for laws in (self.hardware.laws, self.priors) for name in names if name in laws)
+        of_device = self.engine.device_kernels.get(self.hardware.key, {})
+        known = (of_device, self.hardware.laws, self.engine.kernels, self.priors)
+        return next(laws[name] for laws in known for name in names if name in laws)
 
 
 def reference_log_sd(fit: LawFit, op: Op, hardware: HardwareProfile) -> float:
@@ -164,6 +166,6 @@ def reference_log_sd(fit: LawFit, op: Op, hardware: HardwareProfile) -> float:
             moved[index] = end
             values = coefficients_from_scale(law.parameters, moved)
             logs.append(math.log(float(law.time_s(op, values, hardware.datasheet))))
-        slopes.append((logs[1] - logs[0]) / (ends[1] - ends[0]))
+        slopes.append((logs[1] - logs[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0)
     slope = np.array(slopes)
     return math.hypot(math.sqrt(max(float(slope @ covariance @ slope), 0.0)), fit.residual_log_sd)

@@ -70,6 +70,7 @@ def table_of(law: Law, op: Op, *, noise: float = 0.0, seed: int = 2) -> tuple[Op
 KINDS = [
     ("gemm", "bf16"),
     ("gemm", "fp8"),
+    ("gemm", "fp8-block"),
     ("attention_context", "bf16"),
     ("attention_generation", "bf16"),
     ("attention_encoder", "bf16"),
@@ -225,5 +226,5 @@ def test_commands_fit_and_evaluate(tmp_path: Path) -> None:
 
 
 def test_every_law_is_tried_or_named() -> None:
-    tried = {law.name for _, _, law in CASES} | {"roofline", "streaming", "launch"}
+    tried = {law.name for _, _, law in CASES} | {"roofline", "latency_roofline", "streaming", "launch"}
     assert set(LAWS) == tried

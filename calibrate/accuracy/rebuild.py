@@ -163,8 +163,9 @@ def _provenance(imported: Imported, date: str) -> Provenance:
 
 
 def profile_text(content: Mapping[str, Any]) -> str:
-    """JSON with six significant digits, lists of numbers on one line."""
+    """JSON with six significant digits, lists of numbers and coefficients on one line."""
     text = json.dumps(_rounded(content), indent=1)
+    text = re.sub(r'\{\s+("value": [^,{]+),\s+("stderr": [^,{]+),\s+("source": "\w+")\s+\}', r"{\1, \2, \3}", text)
     return re.sub(r"\[\s+([-\d.eE+,\s]+?)\s+\]", lambda m: f"[{' '.join(m.group(1).split())}]", text) + "\n"
 
 

@@ -157,14 +157,15 @@ _LIMITS = """## What limits it
 - *GEMM at m = 1 with fp8 on Blackwell*: single rows take a kernel two to three times slower than m = 2 does. A law
   that never falls as m grows cannot follow it; these rows are under-predicted.
 - *Block-scaled fp8 GEMMs* are timed with the host that calls them: 50 to 500 microseconds, behind which short kernels
-  hide. The device's own time is told by long ones only; a model is predicted with it (equation 62).
+  hide. The device's own time is told by long ones only; a model is predicted with it (equation 97).
 - *Generation attention on Arc B60*: short contexts of one shape scatter by 8 % in the table itself.
 - *Mixture of experts*: the load of the experts is not a size of the operator, and several kernels share one table.
 - *Collectives*: 24 points hold the switch from one shot to a ring only roughly; coverage on so few rows is coarse.
 - *Decode layers of small models on Blackwell* are predicted 4 to 6 % too fast: their GEMMs have a few rows, where the
   tables scatter most (4 to 5 %).
 - *Datasheet tier*: interval and error are those of a new member of a known architecture where one is calibrated. A new
-  architecture is off by more, and by most in attention of narrow number formats.
+  architecture is off by more. Links between devices differ most (all-reduce), and the host's calls of block-scaled
+  GEMMs are not on a datasheet at all.
 - Another stack: the sum of a decoder layer's GEMMs that Vidur profiled in 2023 is met to a median of 3 to 6 % below
   128 tokens on A100 and H100; its longer prompts ran 11 to 19 % slower than these profiles say.
 - Sliding windows and heads wider than 128 run other kernels: they are not scored here.

@@ -1,8 +1,8 @@
 """The smooth correction on top of a law, fitted on the same rows.
 
 What a law leaves over is regressed on the logarithms of the sizes and of the law's own time: a Gaussian process with a
-Matérn-3/2 kernel (equation 60), whose length scales maximise the marginal likelihood. It is constrained so that
-predicted time never falls as the work grows by a token, a row or a request (equation 61). Nothing here is random.
+Matérn-3/2 kernel (equation 95), whose length scales maximise the marginal likelihood. It is constrained so that
+predicted time never falls as the work grows by a token, a row or a request (equation 96). Nothing here is random.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def _grown(op: Op, name: str) -> Op:
 
 
 def _weights(points: Vector, residual: Vector, kernel: _Kernel, steps: tuple[_Steps, _Steps], *, audits: int) -> Vector:
-    """Weights of the rows as centres: the mean of the process under the constraints (equation 61).
+    """Weights of the rows as centres: the mean of the process under the constraints (equation 96).
 
     Steps of the audit that fall are constrained too, and the weights solved again, at most ``audits`` times.
     """

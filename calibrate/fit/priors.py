@@ -3,16 +3,19 @@
 Each law is fitted on every device. The general prior of a coefficient is its median over architectures of the mean over
 their members, in the scale of the fit; its spread is what predictions for the devices of one architecture are off by
 when all its members are left out. Where devices of its own architecture are known, their mean takes its place, with the
-spread of what each of them is off by when the others predict it (of one alone, with the general spread).
+spread of what each of them is off by when the others predict it, widened for their small number (Student's t) up to the
+general spread.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from calibrate.fit.law import fit_law
 from calibrate.fit.sampling import sample_table
@@ -142,8 +145,14 @@ def _of_architecture(by_law: Mapping[str, list[_Member]], general: LawFit) -> La
     }
     best = min(errors, key=lambda name: _typical(errors[name]))
     members = by_law[best]
-    spread = _spread(errors[best]) if len(members) >= _LEAST_DEVICES else general.residual_log_sd
+    spread = min(_spread(errors[best]) * _widened(len(members)), general.residual_log_sd)
     return _prior(law_named(best), members, _mean(members), spread)
+
+
+def _widened(devices: int) -> float:
+    """Factor on a spread that so few devices tell: Student's t over the normal quantile, infinite for one alone."""
+    freedom = devices - 1
+    return float(student.ppf(0.5 + _COVERED / 2, freedom)) / normal_quantile(_COVERED) if freedom else math.inf
 
 
 def _prior(law: Law, members: Sequence[_Member], centre: Vector, spread: float) -> LawFit:

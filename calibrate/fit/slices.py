@@ -115,7 +115,7 @@ def _spread(relative: Vector, values: Vector, points: Sequence[Point]) -> tuple[
     """Residual spread, and covariance of the coefficients; sampling noise is the least that either can be.
 
     Of few degrees of freedom the misfit is hardly known: the spread is that whose normal interval is as wide as the
-    one of Student's t (equation 63).
+    one of Student's t (equation 98).
     """
     residual = relative @ values - 1
     noise = float(np.mean([(p.location.stderr_s / p.location.value_s) ** 2 for p in points]))

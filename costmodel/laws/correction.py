@@ -1,4 +1,4 @@
-"""What a law leaves over, smooth in the logarithms of the sizes and of the law's own time (equation 60)."""
+"""What a law leaves over, smooth in the logarithms of the sizes and of the law's own time (equation 95)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def matern(points: Vector, centres: Vector) -> Vector:
 
 
 def log_correction(fit: LawFit, op: Op, time_s: Num) -> Num:
-    """Logarithm of the factor on a law's time, zero without a correction (equation 60).
+    """Logarithm of the factor on a law's time, zero without a correction (equation 95).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""GEMM of fp8 operands with a scale for each block of them: the kernels of (48) behind a slow host (equation 62).
+"""GEMM of fp8 operands with a scale for each block of them: the kernels of (48) behind a slow host (equation 97).
 
 The calls that measure it quantise, transpose and pad scales from Python: 50 to 500 µs, which a short kernel hides
 behind. A model replays its kernels from a graph, or pays the host through its engine profile, so that there only the
@@ -44,7 +44,7 @@ def _call_s(op: Gemm, coefficients: Mapping[str, float]) -> Num:
 BLOCK_SCALED_GEMM_LAWS = tuple(
     Law(
         law.name.replace("quantised", "block_scaled"),
-        "62",
+        "97",
         (*law.parameters, *_PARAMETERS),
         partial(_terms, kernels=law),
     )
