@@ -116,7 +116,8 @@ class _Reference:
         """Equations 11, 14 and 15."""
         engine, launches = self.engine, sum(c.count * op.launches for c in components for op in c.ops)
         device = self._device(components)
-        launch_s = 0.0 if self.hardware.datasheet.kind == "cpu" else engine.launch_s.value * launches
+        free = self.hardware.datasheet.kind == "cpu" or name in engine.graph_captured
+        launch_s = 0.0 if free else engine.launch_s.value * launches
         step_s = 0.0 if name == "encode" else engine.step_s.value
         q, device_s = engine.overlap, float(device.value_s)
         high, low = max(device_s, launch_s), min(device_s, launch_s)
@@ -144,7 +145,9 @@ class _Reference:
 
     def _fit(self, op: Op) -> LawFit:
         names = (op_key(op), f"{op.kind}/{op.dtype}", op.kind)
-        return next(laws[name] for laws in (self.hardware.laws, self.priors) for name in names if name in laws)
+        of_engine = self.engine.device_kernels.get(self.hardware.key, {})
+        known = (of_engine, self.hardware.laws, self.engine.kernels, self.priors)
+        return next(laws[name] for laws in known for name in names if name in laws)
 
 
 def reference_log_sd(fit: LawFit, op: Op, hardware: HardwareProfile) -> float:
