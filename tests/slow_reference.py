@@ -167,6 +167,7 @@ def reference_log_sd(fit: LawFit, op: Op, hardware: HardwareProfile) -> float:
             moved[index] = end
             values = coefficients_from_scale(law.parameters, moved)
             logs.append(math.log(float(law.time_s(op, values, hardware.datasheet))))
-        slopes.append((logs[1] - logs[0]) / (ends[1] - ends[0]))
+        # A coefficient that is known exactly has no slope.
+        slopes.append((logs[1] - logs[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0)
     slope = np.array(slopes)
     return math.hypot(math.sqrt(max(float(slope @ covariance @ slope), 0.0)), fit.residual_log_sd)
