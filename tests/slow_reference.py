@@ -116,7 +116,8 @@ class _Reference:
         """Equations 11, 14 and 15."""
         engine, launches = self.engine, sum(c.count * op.launches for c in components for op in c.ops)
         device = self._device(components)
-        launch_s = 0.0 if self.hardware.datasheet.kind == "cpu" else engine.launch_s.value * launches
+        free = self.hardware.datasheet.kind == "cpu" or name in engine.graph_captured
+        launch_s = 0.0 if free else engine.launch_s.value * launches
         step_s = 0.0 if name == "encode" else engine.step_s.value
         q, device_s = engine.overlap, float(device.value_s)
         high, low = max(device_s, launch_s), min(device_s, launch_s)
@@ -144,8 +145,8 @@ class _Reference:
 
     def _fit(self, op: Op) -> LawFit:
         names = (op_key(op), f"{op.kind}/{op.dtype}", op.kind)
-        of_device = self.engine.device_kernels.get(self.hardware.key, {})
-        known = (of_device, self.hardware.laws, self.engine.kernels, self.priors)
+        of_engine = self.engine.device_kernels.get(self.hardware.key, {})
+        known = (of_engine, self.hardware.laws, self.engine.kernels, self.priors)
         return next(laws[name] for laws in known for name in names if name in laws)
 
 
@@ -166,6 +167,7 @@ def reference_log_sd(fit: LawFit, op: Op, hardware: HardwareProfile) -> float:
             moved[index] = end
             values = coefficients_from_scale(law.parameters, moved)
             logs.append(math.log(float(law.time_s(op, values, hardware.datasheet))))
+        # A coefficient that is known exactly has no slope.
         slopes.append((logs[1] - logs[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0)
     slope = np.array(slopes)
     return math.hypot(math.sqrt(max(float(slope @ covariance @ slope), 0.0)), fit.residual_log_sd)

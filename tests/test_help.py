@@ -20,6 +20,8 @@ COMMANDS = {" ".join(words): command for words, command in commands_of(typer.mai
 GROUPS = ["", *sorted({name.rpartition(" ")[0] for name in COMMANDS} - {""})]
 
 NOT_RUN = {
+    "explore": "serves until it is stopped; tests/test_explore_browser.py starts it",
+    "calibrate preprocess": "times image processors for a minute",
     "calibrate fleet": "needs a cluster; tests/test_ray.py starts one",
     "run": "asks two servers; tests/test_policy_run.py does",
     "sweep": "thousands of rows; tests/test_sweep_command.py runs fewer",

@@ -19,7 +19,7 @@ from costmodel.laws.base import Law
 from costmodel.laws.interval import Slopes
 from costmodel.ops import Elementwise, Gemm, GenerationAttention, Op, op_key
 from costmodel.ops.stack import at_points, stacked
-from costmodel.predict import estimate, predict
+from costmodel.predict import estimate, predict, set_up
 from costmodel.profiles import HardwareProfile, LawFit, load_engine, load_hardware
 from costmodel.program import Options
 from costmodel.specs.workload import Workload
@@ -69,7 +69,9 @@ def test_stages_equal_the_slow_reference(
     workload = Workload(
         images=(IMAGE,) * images if model.vision else (), prompt_tokens=prompt, output_tokens=output, batch=batch
     )
-    options = Options("bf16", kv_dtype or "bf16", engine.fused, quantization, 1, chunk)
+    _, options = set_up(
+        model, _device(device), engine, kv_dtype=kv_dtype, quantization=quantization, chunk_tokens=chunk
+    )
     priors = _priors(_device(device).datasheet.architecture)
     expected = reference_stages(model, _device(device), engine, workload, priors, options)
     found = estimate(
