@@ -13,12 +13,13 @@ _MOST_DIGITS = 20
 
 
 def loads(text: str | bytes) -> Any:
-    """Parse JSON that somebody else wrote; integers that no counter reaches become floats, infinite if need be.
+    """Parse JSON that somebody else wrote.
 
     Raises
     ------
     ValueError
-        If it is not JSON, has a key twice in one object (which one was meant?), or is nested too deeply.
+        If it is not JSON, has a key twice in one object (which one was meant?), an integer that nothing counts to, or
+        is nested too deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
@@ -26,8 +27,10 @@ def loads(text: str | bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,13 @@ SCRIPTS: dict[str, list[str]] = {
     "policy_traces": ["traces.jsonl"],
 }
 ELSEWHERE = {
+    "engine_profiles": "needs tables of published runs; refits shipped profiles",
+    "explore_speed": "a benchmark of the page",
+    "families": "docs/families.md holds what it prints",
+    "live_llama": "minutes; tests/test_real_servers.py does the same on fewer requests",
+    "policy_benchmark": "a benchmark",
+    "screenshots": "needs a browser; tests/test_explore_browser.py looks at the same page",
+    "text_experiment": "minutes; needs two servers; tests/test_policy_run.py runs policies on servers",
     "policy": "tests/test_policy_commands.py",
     "explain": "below, without kaleido's browser",
     "figures": "needs the results of a demonstration",

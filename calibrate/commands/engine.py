@@ -104,7 +104,7 @@ def engine(
 
 def _from_requests(plan: LiveEndpoint, runs: Path, *, law: bool, out: Path, output: Format) -> None:
     from calibrate.check.endpoint import calibrate_endpoint
-    from calibrate.commands.progress import progress_bar
+    from costmodel.progress import progress_bar
 
     with progress_bar("asking") as progress:
         result = calibrate_endpoint(plan, law=law, runs=runs, progress=progress)

@@ -31,12 +31,12 @@ def preprocess(
 
     Example: costmodel calibrate preprocess --model Qwen/Qwen3-VL-8B-Instruct --hardware profile.json --out profile.json
     """
-    from calibrate.commands.progress import progress_bar
     from calibrate.engines.image_processors import PROCESSED_RULES
     from calibrate.measure.preprocess import PreprocessPlan, calibrate_preprocess
     from costmodel import load_hardware, load_model
     from costmodel.families.sources import preset_names
     from costmodel.files import check_writable, write_atomic
+    from costmodel.progress import progress_bar
 
     check_writable(out)
     profile = load_hardware(hardware)

@@ -158,8 +158,8 @@ def _ask(
     from calibrate.check.endpoint import LiveEndpoint, validate_endpoint
     from calibrate.check.endpoint_runs import EndpointDesign
     from calibrate.commands.live_options import dialect_named, numbers
-    from calibrate.commands.progress import progress_bar
     from calibrate.engines.openai_endpoint import Endpoint
+    from costmodel.progress import progress_bar
 
     name, dialect, api_key_env = server
     plan = LiveEndpoint(

@@ -5,12 +5,12 @@ Read here and not by the library: it maps the whole file, and a hub sends ranges
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from costmodel import strict_json
 from costmodel.checkpoints.tensors import StoredTensor
 from costmodel.errors import CheckpointError
 from costmodel.files import existing_file
@@ -161,8 +161,8 @@ def _counts(value: Any, at: str, most: int) -> list[int]:
 
 def _json_object(text: bytes, where: str) -> dict[str, Any]:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = strict_json.loads(text)
+    except ValueError as error:
         raise CheckpointError(f"{where}: not JSON ({_short(str(error))})") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{where}: got a JSON {type(content).__name__}, expected an object")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from costmodel import strict_json
 from costmodel.errors import ConfigError, InputError, UnknownKeyError
 from costmodel.families import read_config
 from costmodel.files import existing_file, is_folder, read_bytes
@@ -101,8 +101,10 @@ def _with_weights(spec: ModelSpec, tensors: list[StoredTensor] | None) -> ModelS
 
 
 def _read_spec(path: Path) -> ModelSpec:
+    raw = read_bytes(path)
+    _parse_json(raw, path.name)
     try:
-        return ModelSpec.model_validate_json(read_bytes(path))
+        return ModelSpec.model_validate_json(raw)
     except ValidationError as error:
         where, got, message = first_problem(error)
         raise ConfigError(where or "model", got, f"{message} (in {path.name})") from None
@@ -114,8 +116,8 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 def _parse_json(text: bytes, name: str) -> Mapping[str, Any]:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = strict_json.loads(text)
+    except ValueError as error:
         raise InputError(f"{name}: not a JSON file ({error})") from None
     if not isinstance(content, dict):
         raise InputError(f"{name}: got a JSON {type(content).__name__}, expected an object")

@@ -1,4 +1,4 @@
-"""Whether a model fits: weights, cache and activations beside the device's memory."""
+"""Whether a model fits: weights, cache, activations and workspace beside the device's memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["memory_figure"]
 
 _ROW_HEIGHT = 92
 _FRAME_HEIGHT = 150
-_NAMES = {"weights_bytes": "weights", "kv_cache_bytes": "KV cache", "activations_bytes": "activations"}
+_NAMES = {"weights_bytes": "weights", "kv_cache_bytes": "KV cache", "activations_bytes": "activations", "workspace_bytes": "workspace"}
 
 
 def memory_figure(predictions: Sequence[Prediction]) -> Figure:

@@ -56,7 +56,7 @@ _SKY, _ORANGE = "#56B4E9", "#E69F00"
 SMALL, LARGE = _BLUE, _VERMILLION
 MODEL_COLOURS = (_BLUE, _VERMILLION, _GREEN, _PURPLE, _SKY, _ORANGE)
 STAGE_COLOURS = {"preprocess": _ORANGE, "encode": _SKY, "prefill": _GREEN, "decode": _PURPLE}
-MEMORY_COLOURS = (_BLUE, _ORANGE, _SKY)
+MEMORY_COLOURS = (_BLUE, _ORANGE, _SKY, _GREEN)
 STAGE_SYMBOLS = {
     "preprocess": "triangle-up",
     "encode": "square",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, ValidationError, field_serializer, field_validator
 
+from costmodel import strict_json
 from costmodel.errors import TraceError
 from costmodel.files import read_bytes, write_atomic
 from costmodel.policy.agreement import matcher_named
@@ -217,10 +218,13 @@ def parse_traces(raw: bytes, name: str) -> tuple[Trace, ...]:
         if not line.strip():
             continue
         try:
+            strict_json.loads(line)
             traces.append(Trace.model_validate_json(line))
         except ValidationError as error:
             where, got, message = first_problem(error)
             raise TraceError(f"{name}: line {number}: field {where or 'line'}: {message}, got {got}") from None
+        except ValueError as error:
+            raise TraceError(f"{name}: line {number}: field line: Invalid JSON ({error})") from None
     if not traces:
         raise TraceError(f"{name}: no traces in it; expected one JSON object a line")
     return tuple(traces)
