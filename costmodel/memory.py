@@ -1,4 +1,4 @@
-"""Device memory of a model under a workload (equations 17 to 19)."""
+"""Device memory of a model under a workload (equations 17 to 19 and 24)."""
 
 from __future__ import annotations
 

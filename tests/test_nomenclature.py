@@ -39,6 +39,15 @@ def symbols(formula: str) -> set[str]:
     return found
 
 
+def cited_numbers(text: str) -> set[int]:
+    """Equations that a text cites: one, several, or a span of them."""
+    found: set[int] = set()
+    for group in re.findall(r"equations? (\d+(?:(?:, | and | to )\d+)*)", text):
+        for first, last in re.findall(r"(\d+)(?: to (\d+))?", group):
+            found |= set(range(int(first), int(last or first) + 1))
+    return found
+
+
 KNOWN = {symbol for formula in formulas(NOMENCLATURE) for symbol in symbols(formula)}
 NAMED = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", NOMENCLATURE))))
 
@@ -75,10 +84,21 @@ def test_equations_are_numbered_once() -> None:
         number
         for package in PACKAGES
         for path in (REPO / package).rglob("*.py")
-        for number in re.findall(r"equation (\d+)", path.read_text())
+        for number in cited_numbers(path.read_text())
     }
-    assert cited
-    assert cited <= set(numbers)
+    assert cited == set(map(int, numbers))
+
+
+def test_citations_are_read() -> None:
+    assert cited_numbers("(equation 12); (equations 3 to 5), equations 8 and 9") == {3, 4, 5, 8, 9, 12}
+    assert cited_numbers("equations 17 to 19 and 24") == {17, 18, 19, 24}
+
+
+def test_decisions_are_numbered_in_a_row() -> None:
+    paths = sorted((REPO / "docs" / "decisions").glob("*.md"))
+    titles = [path.read_text().split(" ", 2)[:2] for path in paths]
+    assert [path.name[:3] for path in paths] == [f"{number:03}" for number in range(1, len(paths) + 1)]
+    assert titles == [["#", f"{number}."] for number in range(1, len(paths) + 1)]
 
 
 def _laws() -> list[Law]:

@@ -71,7 +71,7 @@ def fit_law(
     priors: Mapping[str, Prior] | None = None,
     start: Mapping[str, float] | None = None,
 ) -> LawFit:
-    """Fit the coefficients of a law to a table.
+    """Fit the coefficients of a law to a table (equation 56).
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def _solve(
 
 
 def covering_sd(residual: Vector) -> float:
-    """Spread whose normal interval covers nine tenths of the rows, and of one row more.
+    """Spread whose normal interval covers nine tenths of the rows, and of one row more (equation 58).
 
     Residuals have heavy tails: their root mean square covers too much, their median deviation too little. Of few rows
     the quantile is taken a little further out, so that a new row is covered as often (split conformal prediction).
@@ -192,7 +192,7 @@ def freedom(rows: int, coefficients: int) -> float:
 
 
 def _covariance(jacobian: Vector, sd: float, spread: Vector) -> Vector:
-    """Of the coefficients in the scale of the fit: what the rows tell, added to what the priors tell."""
+    """Of the coefficients in the scale of the fit: what rows and priors tell (equation 57)."""
     information = jacobian.T @ jacobian / max(sd, _SMALLEST_SPREAD) ** 2 + np.diag(spread**-2.0)
     return np.asarray(np.linalg.inv(information))
 

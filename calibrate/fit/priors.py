@@ -1,4 +1,4 @@
-"""What calibrated devices say of one that nobody calibrated: coefficients, and how far they may be off.
+"""What calibrated devices say of one that nobody calibrated: coefficients, how far they may be off (equation 59).
 
 Each law is fitted on every device. The general prior of a coefficient is its median over architectures of the mean over
 their members, in the scale of the fit; its spread is what predictions for the devices of one architecture are off by

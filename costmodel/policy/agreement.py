@@ -188,9 +188,9 @@ def phrase_key(text: str) -> str | None:
 
 
 def anls(answer: str, references: list[str], *, threshold: float = _ANLS_THRESHOLD) -> float:
-    """Normalised Levenshtein similarity of an answer to the nearest reference.
+    """Normalised Levenshtein similarity of an answer to the nearest reference (equation 84).
 
-    The measure of ST-VQA (arXiv 1905.13648, equation 1) and DocVQA (arXiv 2007.00398): with the normalised distance
+    The measure of ST-VQA (arXiv 1905.13648) and DocVQA (arXiv 2007.00398): with the normalised distance
     NL = distance / longer length, the score is 1 - NL where NL < ``threshold``, else 0. Case and outer blanks are
     ignored. ANLS of a data set is the mean over its questions.
 

@@ -21,7 +21,7 @@ _DRAWS = 4000
 
 @dataclass(frozen=True, slots=True)
 class PairedAccuracy:
-    """Accuracy of several policies on the same items, and draws of it.
+    """Accuracy of several policies on the same items, and draws of it (equation 80).
 
     Attributes
     ----------

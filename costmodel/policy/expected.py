@@ -67,7 +67,7 @@ class Expectation(Frozen):
 
 
 def expect(plan: Plan, aggregates: Aggregates) -> Expectation:
-    """Means of a plan: probabilities multiply along the steps.
+    """Means of a plan: probabilities multiply along the steps (equation 82).
 
     Raises
     ------

@@ -193,7 +193,7 @@ class ModelClock:
         return total([broadcast(alone, context.shape), self._suffix(context, known)])
 
     def decode(self, prompt_tokens: Floats, output_tokens: Floats) -> Estimate:
-        """Time of the tokens after the first one."""
+        """Time of the tokens after the first one (equation 83)."""
         start = self.image_tokens + prompt_tokens + 0.5
         return self._by_context[1].integral(start, start + np.maximum(output_tokens - 1, 0.0))
 
@@ -279,7 +279,7 @@ class PolicyClock:
         return tuple(dict.fromkeys(text for clock in self.clocks.values() for text in clock.warnings))
 
     def times(self, result: Replay, scale: Scale | None = None) -> PolicyTimes:
-        """Latency of every item under a replayed plan."""
+        """Latency of every item under a replayed plan (equation 81)."""
         factors = scale or Scale()
         by_name = {used.ask.name: used for used in result.used}
         first: dict[Role, Floats] = {}

@@ -110,6 +110,7 @@ def _cached_attention(
 
 
 def _cross_attention(spec: CrossAttentionSpec, norm: str, rows: Rows, run: Pass) -> list[Op]:
+    """Text over vision states, whose keys and values are made once (equation 23)."""
     heads, kv_heads = share(spec.num_heads, rows.devices), share(spec.num_kv_heads, rows.devices)
     q_size, kv_size = heads * spec.head_dim, kv_heads * spec.head_dim
     states = Rows(run.batch * run.new_cross_tokens, rows.hidden, rows.dtype, rows.options)
@@ -132,7 +133,7 @@ def _cross_attention(spec: CrossAttentionSpec, norm: str, rows: Rows, run: Pass)
 
 
 def _latent_attention(spec: LatentAttentionSpec, norm: str, rows: Rows, run: Pass) -> list[Op]:
-    """Latent attention: over expanded keys and values, or over the latents themselves in a fused decode step."""
+    """Over expanded keys and values, or over the latents themselves in a fused decode step (equation 22)."""
     heads, dtype = share(spec.num_heads, rows.devices), rows.dtype
     ops: list[Op] = []
     if spec.query_latent_dim is None:
