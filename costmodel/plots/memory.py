@@ -15,7 +15,12 @@ __all__ = ["memory_figure"]
 
 _ROW_HEIGHT = 92
 _FRAME_HEIGHT = 150
-_NAMES = {"weights_bytes": "weights", "kv_cache_bytes": "KV cache", "activations_bytes": "activations", "workspace_bytes": "workspace"}
+_NAMES = {
+    "weights_bytes": "weights",
+    "kv_cache_bytes": "KV cache",
+    "activations_bytes": "activations",
+    "workspace_bytes": "workspace",
+}
 
 
 def memory_figure(predictions: Sequence[Prediction]) -> Figure:
