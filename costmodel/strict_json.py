@@ -8,9 +8,6 @@ from typing import Any
 
 __all__ = ["loads"]
 
-# Those of 64 bits, and a sign.
-_MOST_DIGITS = 20
-
 
 def loads(text: str | bytes) -> Any:
     """Parse JSON that somebody else wrote.
@@ -18,19 +15,12 @@ def loads(text: str | bytes) -> Any:
     Raises
     ------
     ValueError
-        If it is not JSON, has a key twice in one object (which one was meant?), an integer that nothing counts to, or
-        is nested too deeply.
+        If it is not JSON, has a key twice in one object (which one was meant?), or is nested too deeply.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
+        return json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"an integer of {len(digits)} digits")
-    return int(digits)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def test_a_field_of_someone_else_is_refused_wherever_there_are_no_free_names() -> None:
     document = json.loads((REPO / "hardware_profiles" / "engines" / "vllm-0.7.2.json").read_text())
     for path in _paths(document):
-        if path[-1] == "length_scales":
+        if path[-1:] == ("length_scales",):
             continue  # Named after the sizes of an operator.
         changed = copy.deepcopy(document)
         place = changed

@@ -46,9 +46,13 @@ class ResultRow:
 def number(values: Mapping[str, Any], name: str) -> float | None:
     """A finite number of a JSON object; ``None`` where there is none."""
     value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def count(values: Mapping[str, Any], name: str) -> int | None:

@@ -154,7 +154,7 @@ def _from_records(records: Sequence[Mapping[str, Any]], names: Iterable[str], un
 def _number(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")
 
 

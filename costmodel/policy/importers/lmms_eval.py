@@ -103,4 +103,7 @@ def _score(sample: Mapping[str, Any], metric: str | None, where: str) -> float |
 def _number(value: Any) -> float | None:
     if isinstance(value, dict):
         value = value.get("score")
-    return float(value) if isinstance(value, bool | int | float) else None
+    try:
+        return float(value) if isinstance(value, bool | int | float) else None
+    except OverflowError:
+        return None
